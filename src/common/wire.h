@@ -138,6 +138,13 @@ typedef struct PsWalStatus
 #define PS_WAIT_PARAMETER "pageserver_wait"
 
 /*
+ * Name of the ParameterStatus by which a store with object storage says, in a stream of
+ * WAL, from which LSN on ("X/X") the compute must keep WAL that was acknowledged: another
+ * store that takes over may ask for it again.
+ */
+#define PS_KEEP_PARAMETER "pageserver_keep_wal"
+
+/*
  * wire.c.  The encoders append one whole message to buf.  The decoders return NULL, or
  * a constant text that says what is wrong with the message; the result is undefined
  * then.  A decoder accepts exactly the bytes that the encoder makes: trailing bytes

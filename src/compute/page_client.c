@@ -98,8 +98,13 @@ ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int
 			strlcpy(sqlstate, req->answer.sqlstate, sizeof(sqlstate));
 			if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
 				store_conn_superseded(req->answer.message);
-			/* if the branch is deleted, the store ends this connection, and the WAL worker stops the server */
-			if (strcmp(sqlstate, PS_SQLSTATE_TRY_AGAIN) != 0 && strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) != 0)
+			/*
+			 * If the branch is deleted, the store ends this connection, and the WAL
+			 * worker stops the server.  If another store has the tenant now, one of the
+			 * hosts may be that.
+			 */
+			if (strcmp(sqlstate, PS_SQLSTATE_TRY_AGAIN) != 0 && strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) != 0 &&
+				strcmp(sqlstate, PS_SQLSTATE_FENCED) != 0)
 				raise_store_error(req);
 			error = pstrdup(req->answer.message);
 			ring_disconnect();

@@ -29,6 +29,7 @@
 #include "libpq-fe.h"
 #include "settings.h"
 #include "stop_files.h"
+#include "store_hosts.h"
 #include "wal_progress_impl.h"
 
 #define STATS_DIR        "pg_stat"
@@ -39,6 +40,7 @@
 #define MAX_SIZE      (24 * 1024 * 1024)
 
 static XLogRecPtr stopped_at; /* copied because shared memory is gone when it is needed */
+static uint32 store_host;
 static TimestampTz deadline;
 static size_t sent_bytes;
 
@@ -46,6 +48,7 @@ static void
 remember_end(int code, Datum arg)
 {
 	stopped_at = pg_atomic_read_u64(&wal_progress->stopped_at);
+	store_host = wal_progress_store_host();
 }
 
 /* Waits until libpq can continue; false after a timeout. */
@@ -59,10 +62,10 @@ wait_for_store(PGconn *pg, short events)
 }
 
 static bool
-connect_to_store(PGconn **pg)
+connect_to_host(PGconn **pg, const StoreHost *host)
 {
-	const char *const keys[] = {"dbname", "application_name", NULL};
-	const char *const values[] = {ps_store, "pageserver_smgr shutdown", NULL};
+	const char *const keys[] = {"dbname", "host", "hostaddr", "port", "application_name", NULL};
+	const char *const values[] = {ps_store, host->host, host->hostaddr, host->port, "pageserver_smgr shutdown", NULL};
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 
 	*pg = PQconnectStartParams(keys, values, true);
@@ -172,27 +175,49 @@ was_shut_down(void)
 	return crc_ok && control->state == DB_SHUTDOWNED;
 }
 
-static void
-save_stop_files(int code, Datum arg)
+/* Sends the files to one host.  Returns NULL, or what is wrong (palloc'd). */
+static char *
+save_at(const StoreHost *host)
 {
 	char command[160];
 	PGconn *pg = NULL;
+	char *error = NULL;
+
+	snprintf(command, sizeof(command), "save_files %s %s %llu %X/%X", ps_tenant, ps_timeline,
+			 (unsigned long long) ps_generation, LSN_FORMAT_ARGS(stopped_at));
+	if (!connect_to_host(&pg, host) || !PQsendQuery(pg, command) || !get_result(pg, PGRES_COPY_IN) ||
+		!send_files(pg) || PQputCopyEnd(pg, NULL) <= 0 || !get_result(pg, PGRES_COMMAND_OK))
+	{
+		error = pg != NULL ? pchomp(PQerrorMessage(pg)) : pstrdup("out of memory");
+		if (error[0] == '\0')
+			error = pstrdup("timeout");
+	}
+	PQfinish(pg);
+	return error;
+}
+
+static void
+save_stop_files(int code, Datum arg)
+{
+	StoreHosts hosts;
+	char *error = NULL;
 
 	if (code != 0 || stopped_at == InvalidXLogRecPtr || !was_shut_down())
 		return;
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ps_shutdown_timeout);
-	snprintf(command, sizeof(command), "save_files %s %s %llu %X/%X", ps_tenant, ps_timeline,
-			 (unsigned long long) ps_generation, LSN_FORMAT_ARGS(stopped_at));
-	if (!connect_to_store(&pg) || !PQsendQuery(pg, command) || !get_result(pg, PGRES_COPY_IN) ||
-		!send_files(pg) || PQputCopyEnd(pg, NULL) <= 0 || !get_result(pg, PGRES_COMMAND_OK))
+	store_hosts_parse(&hosts, ps_store);
+	for (int tried = 0; tried < hosts.n; tried++)
 	{
-		char *error = pg != NULL ? pchomp(PQerrorMessage(pg)) : "out of memory";
+		StoreHost host;
 
-		ereport(LOG,
-				(errmsg("could not preserve statistics for the next compute: %s",
-						error[0] != '\0' ? error : "timeout")));
+		store_hosts_get(&hosts, (store_host + tried) % hosts.n, &host);
+		sent_bytes = 0;
+		error = save_at(&host);
+		if (error == NULL)
+			return;
 	}
-	PQfinish(pg);
+	ereport(LOG,
+			(errmsg("could not preserve statistics for the next compute: %s", error)));
 }
 
 /* Child processes drop their inherited exit callbacks, so these run only in the postmaster. */

@@ -21,6 +21,7 @@
 #include "settings.h"
 #include "sqlstate.h"
 #include "store_conn.h"
+#include "store_hosts.h"
 #include "wal_progress.h"
 
 /*
@@ -142,26 +143,25 @@ wait_socket(StoreConn *conn, int events, TimestampTz deadline, uint32 wait_event
 	}
 }
 
-/* The part of store_conn_open() that may raise errors.  Returns false on failure. */
+/* The part of open_host() that may raise errors.  Returns false on failure. */
 static bool
-connect_and_send(StoreConn *conn, const char *command, const char *application_name,
-				 int timeout_ms, uint32 wait_event, char **error, char sqlstate[6])
+connect_and_send(StoreConn *conn, const char *address, const StoreHost *host, const char *command,
+				 const char *application_name, int timeout_ms, uint32 wait_event, char **error, char sqlstate[6])
 {
 	/*
 	 * Parameters before dbname can be overridden in pageserver_smgr.store.  They
-	 * make TCP detect a peer that has disappeared.
+	 * make TCP detect a peer that has disappeared.  Those behind it replace the
+	 * address's, if they are not empty.
 	 */
 	const char *keys[] = {"keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-						  "dbname", "fallback_application_name", NULL};
-	char address[STORE_ADDRESS_MAX];
+						  "dbname", "host", "hostaddr", "port", "fallback_application_name", NULL};
 	const char *values[] = {"10", "5", "3", "30000",
-							address, application_name, NULL};
+							address, host->host, host->hostaddr, host->port, application_name, NULL};
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 	PGresult *res;
 	ExecStatusType result;
 
-	conn->store_version = wal_progress_store(address);
 	conn->pg = PQconnectStartParams(keys, values, true);
 	if (conn->pg == NULL)
 	{
@@ -234,21 +234,23 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 	return true;
 }
 
-StoreConn *
-store_conn_open(const char *command, const char *application_name, int timeout_ms, uint32 wait_event,
-				char **error, char sqlstate[6])
+/* Like store_conn_open(), for one of the hosts. */
+static StoreConn *
+open_host(const char *address, uint32 version, const StoreHost *host, const char *command,
+		  const char *application_name, int timeout_ms, uint32 wait_event, char **error, char sqlstate[6])
 {
 	StoreConn *conn = MemoryContextAllocZero(TopMemoryContext, sizeof(StoreConn));
 	bool ok;
 
 	*error = NULL;
 	strlcpy(sqlstate, PS_SQLSTATE_CONNECTION, 6);
+	conn->store_version = version;
 
 	/* for libpq's socket; the wait set reserves its own descriptor */
 	ReserveExternalFD();
 	PG_TRY();
 	{
-		ok = connect_and_send(conn, command, application_name, timeout_ms, wait_event, error, sqlstate);
+		ok = connect_and_send(conn, address, host, command, application_name, timeout_ms, wait_event, error, sqlstate);
 	}
 	PG_CATCH();
 	{
@@ -265,6 +267,68 @@ store_conn_open(const char *command, const char *application_name, int timeout_m
 		store_conn_close(conn);
 		conn = NULL;
 	}
+	return conn;
+}
+
+/*
+ * Which of several hosts' errors counts?  That a newer compute runs settles it.  A store
+ * that may answer otherwise later is more likely to be the right one than one that
+ * rejects the command, and all must agree that there is no such timeline.
+ */
+static int
+weight(const char *sqlstate)
+{
+	if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
+		return 3;
+	if (strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0)
+		return 0;
+	return ps_sqlstate_compute_retries(sqlstate) ? 2 : 1;
+}
+
+StoreConn *
+store_conn_open(const char *command, const char *application_name, int timeout_ms, uint32 wait_event,
+				char **error, char sqlstate[6])
+{
+	char address[STORE_ADDRESS_MAX];
+	uint32 version = wal_progress_store(address);
+	uint32 first = wal_progress_store_host();
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	StoreConn *conn = NULL;
+	StoreHosts hosts;
+	StringInfoData errors;
+
+	store_hosts_parse(&hosts, address);
+	initStringInfo(&errors);
+	for (int tried = 0; tried < hosts.n && conn == NULL; tried++)
+	{
+		int i = (first + tried) % hosts.n;
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		StoreHost host;
+		char state[6];
+
+		/* a host that does not answer must leave time for the others */
+		store_hosts_get(&hosts, i, &host);
+		conn = open_host(address, version, &host, command, application_name, left / (hosts.n - tried), wait_event,
+						 error, state);
+		if (conn != NULL)
+		{
+			if (hosts.n > 1)
+				wal_progress_set_store_host(i);
+			break;
+		}
+		if (tried == 0 || weight(state) > weight(sqlstate))
+			strlcpy(sqlstate, state, 6);
+		if (hosts.n == 1)
+			break;
+		appendStringInfo(&errors, "%s\"%s\" port %s: %.*s", tried > 0 ? "; " : "",
+						 host.host[0] != '\0' ? host.host : host.hostaddr, host.port, (int) strcspn(*error, "\n"),
+						 *error);
+		pfree(*error);
+		*error = errors.data;
+	}
+	store_hosts_free(&hosts);
+	if (conn != NULL || *error != errors.data)
+		pfree(errors.data);
 	return conn;
 }
 

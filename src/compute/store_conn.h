@@ -22,9 +22,10 @@ typedef struct StoreConn
 /*
  * Connects, sends the command and expects CopyBothResponse.  Returns NULL with
  * *error (palloc'd) and *sqlstate set if that fails or takes longer than
- * timeout_ms; sqlstate is
- * PS_SQLSTATE_CONNECTION if the store did not answer the command.  Waits
- * on the latch and calls interrupts_check(), which may raise an ERROR.  The
+ * timeout_ms; sqlstate is PS_SQLSTATE_CONNECTION if the store did not answer the
+ * command.  If the address has several hosts, they are tried one after the other,
+ * the one that had the tenant last first; PS_SQLSTATE_NOT_FOUND if each of them said
+ * so.  Waits on the latch and calls interrupts_check(), which may raise an ERROR.  The
  * caller frees the connection with store_conn_close().
  */
 extern StoreConn *store_conn_open(const char *command, const char *application_name, int timeout_ms, uint32 wait_event,

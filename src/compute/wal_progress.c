@@ -46,6 +46,7 @@ wal_progress_startup_shmem(void)
 	SpinLockInit(&wal_progress->mutex);
 	strlcpy(wal_progress->store, ps_store, sizeof(wal_progress->store));
 	pg_atomic_init_u32(&wal_progress->store_version, 1);
+	pg_atomic_init_u32(&wal_progress->store_host, 0);
 	pg_atomic_init_u64(&wal_progress->sent, 0);
 	pg_atomic_init_u64(&wal_progress->flushed, 0);
 	pg_atomic_init_u64(&wal_progress->ingested, 0);
@@ -127,6 +128,19 @@ wal_progress_store(char *address)
 	version = pg_atomic_read_u32(&wal_progress->store_version);
 	SpinLockRelease(&wal_progress->mutex);
 	return version;
+}
+
+uint32
+wal_progress_store_host(void)
+{
+	return pg_atomic_read_u32(&wal_progress->store_host);
+}
+
+void
+wal_progress_set_store_host(uint32 host)
+{
+	if (pg_atomic_read_u32(&wal_progress->store_host) != host)
+		pg_atomic_write_u32(&wal_progress->store_host, host);
 }
 
 uint32

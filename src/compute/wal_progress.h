@@ -53,6 +53,10 @@ extern uint32 wal_progress_store(char *address);
 extern uint32 wal_progress_store_version(void);
 extern bool wal_progress_store_changed(uint32 version);
 
+/* Place of the host among those of the address (store_hosts.h) that last served our tenant, to be tried first. */
+extern uint32 wal_progress_store_host(void);
+extern void wal_progress_set_store_host(uint32 host);
+
 /* Has a shutdown of the server been going on for longer than shutdown_timeout?  Then nothing should be waited for. */
 extern bool wal_progress_shutdown_is_overdue(void);
 

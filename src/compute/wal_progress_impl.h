@@ -41,6 +41,13 @@ typedef struct WalProgress
 
 	pg_atomic_uint32 store_version; /* starts at 1; incremented with the mutex held when the address changes */
 
+	/*
+	 * Place of the host in the connection string (store_hosts.h) that last accepted a
+	 * connection for our tenant.  Any process sets it: only the order in which hosts
+	 * are tried depends on it.
+	 */
+	pg_atomic_uint32 store_host;
+
 	/* Written only by the worker.  flushed and ingested never fall. */
 	pg_atomic_uint64 sent;
 	pg_atomic_uint64 flushed;

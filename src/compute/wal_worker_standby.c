@@ -107,7 +107,6 @@ standby_acknowledged(XLogRecPtr written, XLogRecPtr flushed, XLogRecPtr applied,
 	MyWalSnd->replyTime = time;
 	SpinLockRelease(&MyWalSnd->mutex);
 	SyncRepReleaseWaiters();
-	standby_advance_slot(flushed, false);
 }
 
 /* Like WalSndSetState(). */

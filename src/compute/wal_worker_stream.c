@@ -144,6 +144,31 @@ may_be_padding(XLogRecPtr from, XLogRecPtr to)
 }
 
 /*
+ * The LSN from which on WAL is kept, if the store has acknowledged WAL up to
+ * "flushed".  A store with object storage says from where on that has no WAL yet:
+ * if the store's machine is lost, another store asks for it again.  What is removed
+ * already, because an earlier store said otherwise, cannot be kept.
+ */
+static XLogRecPtr
+keep_from(XLogRecPtr flushed)
+{
+	const char *told = PQparameterStatus(conn->pg, PS_KEEP_PARAMETER);
+	XLogSegNo removed = XLogGetLastRemovedSegno();
+	XLogSegNo segno;
+	XLogRecPtr lsn;
+	uint32 hi;
+	uint32 lo;
+
+	if (told == NULL || sscanf(told, "%X/%X", &hi, &lo) != 2)
+		return flushed;
+	lsn = ((uint64) hi) << 32 | lo;
+	XLByteToSeg(lsn, segno, wal_segment_size);
+	if (segno <= removed)
+		XLogSegNoOffsetToRecPtr(removed + 1, 0, wal_segment_size, lsn);
+	return Min(lsn, flushed);
+}
+
+/*
  * The first reply of the store says how far it has WAL.  The stream starts
  * there, if this server still has the WAL from there on.
  */
@@ -163,7 +188,7 @@ begin_at(XLogRecPtr lsn)
 									"started from the checkpoint at %X/%X.",
 									ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(ps_checkpoint_lsn)));
 	sent = lsn;
-	standby_advance_slot(lsn, true);
+	standby_advance_slot(keep_from(lsn), true);
 	XLByteToSeg(lsn, segno, wal_segment_size);
 	if (segno <= XLogGetLastRemovedSegno())
 		wal_worker_give_up(psprintf("The page store needs WAL starting at %X/%X, which has been removed.",
@@ -171,9 +196,11 @@ begin_at(XLogRecPtr lsn)
 	if (lsn < acknowledged)
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("page store has lost WAL that it had acknowledged; sending it again"),
-				 errdetail("The page store had acknowledged WAL up to %X/%X, but has it only up to %X/%X.",
-						   LSN_FORMAT_ARGS(acknowledged), LSN_FORMAT_ARGS(lsn))));
+				 errmsg("page store does not have all WAL that was acknowledged; sending it again"),
+				 errdetail("WAL was acknowledged up to %X/%X, but the page store has it only up to %X/%X.",
+						   LSN_FORMAT_ARGS(acknowledged), LSN_FORMAT_ARGS(lsn)),
+				 errhint("This is normal if the store took over after the loss of another one, "
+						 "and a sign of damage otherwise.")));
 
 	if (outage_since != 0)
 		ereport(LOG,
@@ -240,6 +267,7 @@ process_reply(const char *message, int len)
 		ConditionVariableBroadcast(&wal_progress->acknowledged);
 	}
 	standby_acknowledged(status.written, flushed, applied, (TimestampTz) status.time);
+	standby_advance_slot(keep_from(flushed), false);
 	return NULL;
 }
 

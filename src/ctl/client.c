@@ -13,6 +13,7 @@
 
 #include "ctl.h"
 #include "sqlstate.h"
+#include "store_hosts.h"
 
 static int64
 now_ms(void)
@@ -97,10 +98,10 @@ static const char *const connection_defaults[][2] = {
 
 #define MAX_CONNECTION_OPTIONS 100
 
-PGconn *
-store_connect(const Options *options)
+/* Connects as the string says, or to one of its hosts.  The connection may have failed. */
+static PGconn *
+connect_to(const char *conninfo, const StoreHost *host)
 {
-	char *conninfo = store_conninfo(options);
 	char *problem = NULL;
 	PQconninfoOption *given = PQconninfoParse(conninfo, &problem);
 	const char *keywords[MAX_CONNECTION_OPTIONS + lengthof(connection_defaults) + 1];
@@ -122,21 +123,76 @@ store_connect(const Options *options)
 	}
 	for (PQconninfoOption *option = given; option->keyword != NULL && n < lengthof(keywords) - 1; option++)
 	{
-		if (option->val == NULL)
+		const char *value = option->val;
+
+		if (value == NULL)
 			continue;
+		if (host != NULL && strcmp(option->keyword, "host") == 0)
+			value = host->host;
+		else if (host != NULL && strcmp(option->keyword, "hostaddr") == 0)
+			value = host->hostaddr;
+		else if (host != NULL && strcmp(option->keyword, "port") == 0)
+			value = host->port;
 		keywords[n] = option->keyword;
-		values[n++] = option->val;
+		values[n++] = value;
 	}
 	keywords[n] = values[n] = NULL;
 	conn = PQconnectdbParams(keywords, values, 0);
+	PQconninfoFree(given);
+	return conn;
+}
+
+PGconn *
+store_connect(const Options *options)
+{
+	char *conninfo = store_conninfo(options);
+	PGconn *conn = connect_to(conninfo, NULL);
+
 	if (PQstatus(conn) != CONNECTION_OK)
 	{
 		pg_log_error("%s", PQerrorMessage(conn));
 		exit(EXIT_UNREACHABLE);
 	}
-	PQconninfoFree(given);
 	pfree(conninfo);
 	return conn;
+}
+
+/* Does the list of branches have the value in the column? */
+static bool
+has_branch(PGconn *conn, const char *column, const char *value)
+{
+	PGresult *res = PQexec(conn, "branch_list");
+	bool found = false;
+
+	if (PQresultStatus(res) == PGRES_TUPLES_OK)
+		for (int r = 0; r < PQntuples(res) && !found; r++)
+			found = strcmp(PQgetvalue(res, r, PQfnumber(res, column)), value) == 0;
+	PQclear(res);
+	return found;
+}
+
+PGconn *
+store_connect_having(const Options *options, const char *column, const char *value)
+{
+	char *conninfo = store_conninfo(options);
+	PGconn *conn = NULL;
+	StoreHosts hosts;
+
+	store_hosts_parse(&hosts, conninfo);
+	for (int i = 0; i < hosts.n && hosts.n > 1 && conn == NULL; i++)
+	{
+		StoreHost host;
+
+		store_hosts_get(&hosts, i, &host);
+		conn = connect_to(conninfo, &host);
+		if (PQstatus(conn) == CONNECTION_OK && has_branch(conn, column, value))
+			break;
+		PQfinish(conn);
+		conn = NULL;
+	}
+	store_hosts_free(&hosts);
+	pfree(conninfo);
+	return conn != NULL ? conn : store_connect(options);
 }
 
 /* Waits until the socket is ready; returns false at the time "until". */

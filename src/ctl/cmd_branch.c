@@ -225,7 +225,9 @@ int
 cmd_branch_list(const Options *options)
 {
 	static const char *const columns[] = {"name", "connected", "protected", "start_lsn", "oldest_lsn", "flushed_lsn",
-										  "layer_bytes", "wal_bytes", "owner", "error", "waits_for"};
+										  "layer_bytes", "wal_bytes", "owner", "error", "waits_for",
+										  /* only in a store with object storage */
+										  "bucket_lsn", "bucket_lag_bytes", "bucket_lag_seconds"};
 	static const char *const deleted_columns[] = {"name", "timeline", "deleted", "seconds_left", "layer_bytes",
 												  "wal_bytes", "parent", "by"};
 	PGconn *conn = store_connect(options);
@@ -241,8 +243,13 @@ cmd_branch_list(const Options *options)
 	else
 	{
 		bool is_tree = order_tree(res, "", 0, 0, order, indent) == n;
+		int bucket = PQfnumber(res, "bucket_lsn");
+		bool has_bucket = false;
 
-		print_table(res, columns, lengthof(columns), is_tree ? order : NULL, is_tree ? indent : NULL);
+		for (int r = 0; r < n && bucket >= 0; r++)
+			has_bucket = has_bucket || !PQgetisnull(res, r, bucket);
+		print_table(res, columns, lengthof(columns) - (has_bucket ? 0 : 3), is_tree ? order : NULL,
+					is_tree ? indent : NULL);
 	}
 	free(order);
 	free(indent);

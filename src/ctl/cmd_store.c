@@ -47,6 +47,16 @@ check_store(const char *dir)
 	exit(EXIT_NOT_FOUND);
 }
 
+/* Appends a setting whose value is a text. */
+static void
+append_text_setting(StringInfo settings, const char *name, const char *value)
+{
+	appendStringInfo(settings, "\n%s = '", name);
+	for (const char *p = value; *p; p++)
+		appendStringInfo(settings, "%s%c", *p == '\'' ? "'" : "", *p);
+	appendStringInfoString(settings, "'\n");
+}
+
 int
 cmd_init(const Options *options)
 {
@@ -65,12 +75,9 @@ cmd_init(const Options *options)
 	}
 	initStringInfo(&settings);
 	if (options->bindir != NULL)
-	{
-		appendStringInfoString(&settings, "\nbindir = '");
-		for (const char *p = options->bindir; *p; p++)
-			appendStringInfo(&settings, "%s%c", *p == '\'' ? "'" : "", *p);
-		appendStringInfoString(&settings, "'\n");
-	}
+		append_text_setting(&settings, "bindir", options->bindir);
+	if (options->remote != NULL)
+		append_text_setting(&settings, "remote_storage", options->remote);
 	if (options->port != NULL)
 		appendStringInfo(&settings, "\nport = %s\n", options->port);
 	if (settings.len > 0)

@@ -43,10 +43,22 @@ cmd_tenant_undelete(const Options *options)
 	return execute(options, "tenant_undelete", "undeleted");
 }
 
+/* Is something wrong with one of the tenants?  False also if the store is too old to say so. */
+static bool
+has_error(const PGresult *res)
+{
+	int field = PQfnumber(res, "error");
+
+	for (int i = 0; i < PQntuples(res) && field >= 0; i++)
+		if (!PQgetisnull(res, i, field))
+			return true;
+	return false;
+}
+
 int
 cmd_tenant_list(const Options *options)
 {
-	static const char *const columns[] = {"tenant", "state", "branches", "system_identifier", "name"};
+	static const char *const columns[] = {"tenant", "state", "branches", "system_identifier", "name", "error"};
 	static const char *const deleted_columns[] = {"tenant", "deleted", "seconds_left", "branches",
 												  "system_identifier", "name", "by"};
 	PGconn *conn = store_connect(options);
@@ -57,7 +69,7 @@ cmd_tenant_list(const Options *options)
 	else if (options->deleted)
 		print_table(res, deleted_columns, lengthof(deleted_columns), NULL, NULL);
 	else
-		print_table(res, columns, lengthof(columns), NULL, NULL);
+		print_table(res, columns, lengthof(columns) - !has_error(res), NULL, NULL);
 	PQclear(res);
 	PQfinish(conn);
 	return 0;

@@ -7,10 +7,11 @@
 #include "ctl.h"
 
 const CtlCommand command_table[] = {
-	{"init", NULL, "DSUbpqj", 0, 0, cmd_init,
-	 "init [-D STORE] [--bindir DIR] [-p PORT]", "create a new, empty store",
+	{"init", NULL, "DSUbpXqj", 0, 0, cmd_init,
+	 "init [-D STORE] [--bindir DIR] [-p PORT] [--remote URL]", "create a new, empty store",
 	 "STORE must not exist or must be an empty directory. The settings of the store are\n"
-	 "in STORE/pageserver.conf; --bindir and -p are written to that file.\n"},
+	 "in STORE/pageserver.conf; --bindir, -p and --remote (remote_storage) are written to\n"
+	 "that file.\n"},
 	{"start", NULL, "DSUltwWqj", 0, 0, cmd_start,
 	 "start [-D STORE] [-l LOG] [-t SECS] [-W]", "start a store in the background",
 	 "Waits until the store accepts connections. The default log file is\n"
@@ -187,6 +188,14 @@ const CtlCommand command_table[] = {
 	 "\"branch list\" until a later check finds no damage.\n"
 	 "Exit code 0: no damage found; 9: something is damaged; 1: not everything could be\n"
 	 "checked.\n"},
+	{"remote", "check", "SEqj", 0, 1, cmd_remote_check,
+	 "remote check [TENANT] [--read] [--json]", "check tenants in object storage",
+	 "Checks that every object that the log of a tenant names is in the object storage of\n"
+	 "the store, with its size, and that the WAL there has no gap. TENANT is a tenant's id;\n"
+	 "the default is all, those of other stores included. With --read, the contents of\n"
+	 "layer files are read and checked, too. Orphans are objects that the log does not\n"
+	 "name: not yet, or not any more. Leave them to the store that owns the tenant.\n"
+	 "Exit code 0: everything is there; 9: something is missing or damaged.\n"},
 	{"layer", "dump", "VxRFBnqj", 1, 1, cmd_layer_dump,
 	 "layer dump FILE [--values] [--hexdump] [-R T/D/R [-F FORK] [-B BLOCK]] [-n N] [--json]",
 	 "show the contents of a layer file",

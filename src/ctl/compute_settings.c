@@ -216,11 +216,11 @@ compute_settings_keep(const char *dir)
 
 	if (conninfo == NULL || timeline == NULL || !store_answers(conninfo))
 		goto done;
-	conn = store_connect(&options);
+	conn = store_connect_having(&options, "timeline", timeline);
 	settings.branch = store_branch_of_timeline(conn, timeline);
-	if (settings.branch != NULL)
+	/* the branch may be out of service */
+	if (settings.branch != NULL && stored_settings_try_read(conn, settings.branch, 0, &settings.newest))
 	{
-		stored_settings_read(conn, settings.branch, 0, &settings.newest);
 		read_directory(dir, texts);
 		settings.options = settings.newest.texts[SETTINGS_OPTIONS];
 		kept = same_files(texts, settings.newest.texts);

@@ -448,7 +448,7 @@ compute_start(const Options *options, uint64 after)
 	start.conninfo = store_conninfo(options);
 	start.owner = make_owner(start.dir.path);
 	start.postgres = postgres_program(options, "postgres");
-	conn = store_connect(options);
+	conn = store_connect_having(options, "name", start.branch);
 	look_up_branch(&start, conn);
 	compute_dir_open(&start.dir, options);
 	check_timeline(&start, conn);

@@ -52,6 +52,7 @@ typedef struct Options
 	const char *settings_from;  /* --settings-from */
 	const char *debian;         /* --debian */
 	const char *from;           /* --from */
+	const char *remote;         /* --remote */
 	int timeout;                /* -t, seconds */
 	bool no_wait;               /* -W */
 	bool json;                  /* --json */
@@ -70,6 +71,7 @@ typedef struct Options
 	const char *block;          /* -B */
 	const char *limit;          /* -n */
 	bool all;                   /* --all */
+	bool read;                  /* --read */
 	int rate;                   /* --rate, MB per second; 0 means the store's default */
 	char **args;                /* the arguments that are not options */
 	int nargs;
@@ -157,6 +159,9 @@ extern int cmd_import(const Options *options);
 /* cmd_verify.c */
 extern int cmd_verify(const Options *options);
 
+/* cmd_remote.c */
+extern int cmd_remote_check(const Options *options);
+
 /* cmd_tenant.c */
 extern int cmd_tenant_detach(const Options *options);
 extern int cmd_tenant_attach(const Options *options);
@@ -197,6 +202,13 @@ extern char *store_conninfo(const Options *options);
 
 /* Connects to the store; ends the program with EXIT_UNREACHABLE if that fails. */
 extern PGconn *store_connect(const Options *options);
+
+/*
+ * Like store_connect(), and if the connection string has several hosts, to the first
+ * whose list of branches has the value in the column.  If none has, to the first that
+ * accepts a connection.
+ */
+extern PGconn *store_connect_having(const Options *options, const char *column, const char *value);
 
 /* Does the store accept connections now?  Waits for at most 2 s; never ends the program. */
 extern bool store_answers(const char *conninfo);

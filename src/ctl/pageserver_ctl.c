@@ -31,6 +31,7 @@ static const struct option long_options[] = {
 	{"no-sync", no_argument, NULL, 'N'},
 	{"zero-damaged-pages", no_argument, NULL, 'Z'},
 	{"from", required_argument, NULL, 'r'},
+	{"remote", required_argument, NULL, 'X'},
 	{"force", no_argument, NULL, 'f'},
 	{"takeover", no_argument, NULL, 'T'},
 	{"purge", no_argument, NULL, 'P'},
@@ -42,6 +43,7 @@ static const struct option long_options[] = {
 	{"block", required_argument, NULL, 'B'},
 	{"limit", required_argument, NULL, 'n'},
 	{"all", no_argument, NULL, 'A'},
+	{"read", no_argument, NULL, 'E'},
 	{"rate", required_argument, NULL, 'M'},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'v'},
@@ -181,6 +183,9 @@ parse_option(Options *options, int c)
 		case 'k':
 			options->data_checksums = true;
 			break;
+		case 'X':
+			options->remote = optarg;
+			break;
 		case 'r':
 			options->from = optarg;
 			break;
@@ -219,6 +224,9 @@ parse_option(Options *options, int c)
 			break;
 		case 'n':
 			options->limit = optarg;
+			break;
+		case 'E':
+			options->read = true;
 			break;
 		case 'A':
 			options->all = true;

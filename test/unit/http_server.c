@@ -137,11 +137,13 @@ send_answer(Connection *connection, const ServerRequest *request, const ServerAn
 {
 	char *head = psprintf("HTTP/1.1 %d X\r\nContent-Length: %zu\r\n%s\r\n", answer->status, answer->body_len,
 						  answer->headers != NULL ? answer->headers : "");
-	bool ok = answer->fault != SERVER_CLOSES;
+	bool ok = answer->fault != SERVER_CLOSES && answer->fault != SERVER_DIES;
 	size_t len = strcmp(request->method, "HEAD") == 0 ? 0 : answer->body_len;
 	char unused;
 	size_t n;
 
+	if (answer->fault == SERVER_DIES)
+		shutdown(connection->server->fd, SHUT_RDWR);
 	if (answer->fault == SERVER_HANGS)
 	{
 		/* also if the client only sends */
@@ -210,6 +212,8 @@ run_server(void *arg)
 		int on = 1;
 		Connection *connection;
 
+		if (fd < 0 && errno == EINVAL)
+			break; /* SERVER_DIES */
 		if (fd < 0)
 			continue;
 		if (server->nconnections == MAX_CONNECTIONS)

@@ -21,6 +21,7 @@ typedef enum ServerFault
 {
 	SERVER_ANSWERS,
 	SERVER_CLOSES,   /* instead of answering */
+	SERVER_DIES,     /* likewise, and accepts no connection any more */
 	SERVER_CUTS,     /* closes after half of the answer's body */
 	SERVER_TRICKLES, /* one byte of the body at a time, until the client closes or the server is stopped */
 	SERVER_HANGS     /* no answer until the client closes or the server is stopped */

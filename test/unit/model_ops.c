@@ -313,7 +313,7 @@ attach_tenant(World *w)
 	return NULL;
 }
 
-/* Puts some files of a branch into the source, and evicts those that are not in use; the source may damage an answer. */
+/* Puts some files of a branch into the source, and evicts those that nobody uses; the source may damage an answer. */
 void
 evict_files(World *w, ModelBranch *b)
 {

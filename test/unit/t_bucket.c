@@ -17,10 +17,12 @@
 #include "base/clock.h"
 #include "bucket/bucket.h"
 #include "bucket/chain.h"
+#include "bucket/bucket_impl.h"
 #include "bucket/claim.h"
 #include "bucket/deleter.h"
 #include "bucket/keys.h"
 #include "fake_bucket.h"
+#include "remote/object_impl.h"
 #include "sqlstate.h"
 
 static char dir[MAXPGPATH];
@@ -314,6 +316,93 @@ damaged_claim(void **state)
 	free(large);
 }
 
+static PsError *
+damaged_read(ObjectStore *damaged, const char *key, int64 offset, int64 len, const ByteSink *sink,
+			 const ObjectWait *wait)
+{
+	return ps_error(PS_SQLSTATE_CORRUPTED, "not the part that was asked for");
+}
+
+static PsError *
+damaged_list(ObjectStore *damaged, const char *prefix, const char *after, bool folders, const ObjectListSink *sink,
+			 const ObjectWait *wait)
+{
+	return ps_error(PS_SQLSTATE_CORRUPTED, "not a list");
+}
+
+/* If the bucket gives answers that make no sense, that is no newer claim. */
+static void
+damaged_answers(void **state)
+{
+	const ObjectBackend backend = {.read = damaged_read, .list = damaged_list};
+	ObjectStore damaged = {.backend = &backend, .url = "fake:"};
+	TenantOwner owner;
+
+	claim(&me, &owner);
+	owner.store = &damaged;
+	assert_state(claim_check(&owner, NULL), PS_SQLSTATE_CORRUPTED);
+}
+
+static PsError *
+canceled_read(ObjectStore *damaged, const char *key, int64 offset, int64 len, const ByteSink *sink,
+			  const ObjectWait *wait)
+{
+	return cancel_error(CANCEL_BRANCH_DELETED, "b");
+}
+
+static void
+assert_canceled(PsError *err)
+{
+	assert_non_null(err);
+	assert_true(err->is_cancel);
+	ps_error_free(err);
+}
+
+/* A request that is canceled because a branch is being deleted has the state of an object that is not there. */
+static void
+canceled_requests(void **state)
+{
+	const ObjectBackend backend = {.read = canceled_read, .list = damaged_list};
+	ObjectStore slow = {.backend = &backend, .url = "fake:"};
+	TenantOwner owner;
+	BucketKey key = {BUCKET_KEY_CLAIM, tenant, .generation = 1};
+	char *data;
+	size_t len;
+	bool found;
+
+	claim(&me, &owner);
+	owner.store = &slow;
+	assert_canceled(claim_check(&owner, NULL));
+	assert_canceled(claim_explain(&owner, cancel_error(CANCEL_BRANCH_DELETED, "b"), NULL));
+	assert_canceled(bucket_get(&slow, &key, 100, NULL, &data, &len, &found));
+	assert_false(found);
+}
+
+/* A claim whose time is none is damaged. */
+static void
+claim_without_time(void **state)
+{
+	static const int64 times[] = {-1, INT64CONST(253402300800), PG_INT64_MAX};
+
+	for (int i = 0; i < lengthof(times); i++)
+	{
+		TenantOwner owner;
+		TenantOwner theirs;
+		Claim first;
+		Claim claim;
+		bool found;
+
+		tenant = ps_id_random();
+		claim_make(&first, NULL, &me);
+		assert_ok(claim_put(store, &tenant, &first, NULL, &owner));
+		claim_make(&claim, &first, &other);
+		claim.time = times[i];
+		assert_ok(claim_put(store, &tenant, &claim, NULL, &theirs));
+		assert_says(claim_check(&owner, NULL), PS_SQLSTATE_FENCED, "another store");
+		assert_state(claim_newest(store, &tenant, NULL, &claim, &found), PS_SQLSTATE_CORRUPTED);
+	}
+}
+
 /* A claim of another tenant or generation, or one with a changed byte, is not accepted. */
 static void
 claim_of_another(void **state)
@@ -545,6 +634,42 @@ chains(void **state)
 	deleter_free(deleter);
 }
 
+/* The beginning of a record that was never complete is cut off by a new owner. */
+static void
+chain_cuts(void **state)
+{
+	TenantOwner owner;
+	Chain *chain;
+	Received received;
+
+	claim(&me, &owner);
+	assert_ok(open_chain(&owner, 0, 1000, &received, &chain));
+	assert_int_equal(chain_start(chain), InvalidXLogRecPtr);
+	append(chain, 1000, "hello");
+	append(chain, 1005, "wor");
+	assert_int_equal(chain_start(chain), 1000);
+	chain_close(chain);
+	claim(&other, &owner);
+	assert_ok(open_chain(&owner, 0, 1000, &received, &chain));
+	assert_received(&received, 1000, "hellowor");
+	assert_state(chain_cut(chain, 1009, NULL), PS_SQLSTATE_INTERNAL);
+	assert_ok(chain_cut(chain, 1004, NULL));
+	assert_int_equal(chain_end(chain), 1004);
+	assert_false(chain_is_unsettled(chain));
+	assert_int_equal(chain_first_needed(chain, 1003), 1);
+	assert_int_equal(chain_first_needed(chain, 1004), 5);
+	assert_state(chain_append(chain, 1005, "x", 1, 7, NULL), PS_SQLSTATE_INTERNAL);
+	chain_close(chain);
+	assert_ok(open_chain(&owner, 1, 1000, &received, &chain));
+	assert_received(&received, 1000, "hell");
+	append(chain, 1004, "men");
+	chain_close(chain);
+	assert_ok(open_chain(&owner, 4, 1004, &received, &chain));
+	assert_int_equal(chain_end(chain), 1007);
+	pfree(received.wal.data);
+	chain_close(chain);
+}
+
 /* A chunk whose outcome is unknown: it is put again, and what was said about it is true. */
 static void
 chain_outcomes(void **state)
@@ -663,6 +788,46 @@ damaged_chain(void **state)
 		"directory: " #test, test, setup_dir, teardown, NULL \
 	}
 
+static Deleter *two_runs_deleter;
+static int two_runs_deleted;
+
+/* Another thread runs the deleter while this request is under way. */
+static PsError *
+delete_beside(ObjectStore *slow, const char *const *keys, int nkeys, const ObjectWait *wait)
+{
+	static int depth;
+
+	two_runs_deleted += nkeys;
+	if (depth++ == 0)
+		assert_ok(deleter_run(two_runs_deleter, NULL));
+	depth--;
+	return NULL;
+}
+
+/* Two threads may run a deleter: each object is deleted, and forgotten, once. */
+static void
+two_runs(void **state)
+{
+	const ObjectBackend backend = {.delete_keys = delete_beside};
+	ObjectStore slow = {.backend = &backend, .url = "fake:"};
+	BucketKey key = {BUCKET_KEY_LAYER, tenant, .number = 1};
+	int64 next_due;
+
+	two_runs_deleted = 0;
+	two_runs_deleter = deleter_create(&slow, 0);
+	deleter_add(two_runs_deleter, &key, 3);
+	key.number = 10;
+	deleter_add(two_runs_deleter, &key, 1);
+	assert_ok(deleter_run(two_runs_deleter, NULL));
+	assert_int_equal(two_runs_deleted, 4);
+	assert_int_equal(deleter_count(two_runs_deleter, &next_due), 0);
+	/* it runs again */
+	deleter_add(two_runs_deleter, &key, 1);
+	assert_ok(deleter_run(two_runs_deleter, NULL));
+	assert_int_equal(two_runs_deleted, 5);
+	deleter_free(two_runs_deleter);
+}
+
 int
 main(void)
 {
@@ -675,12 +840,17 @@ main(void)
 		FAKE(claims),
 		DIRECTORY(claims),
 		FAKE(damaged_claim),
+		FAKE(damaged_answers),
+		FAKE(canceled_requests),
+		FAKE(claim_without_time),
 		FAKE(claim_of_another),
 		FAKE(stale_claims),
 		FAKE(deletion),
 		DIRECTORY(deletion),
+		FAKE(two_runs),
 		FAKE(chains),
 		DIRECTORY(chains),
+		FAKE(chain_cuts),
 		FAKE(chain_outcomes),
 		FAKE(damaged_chain),
 	};

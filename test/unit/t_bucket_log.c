@@ -153,6 +153,9 @@ changes(void **state)
 		"{'timelines': {'c': {'lsn': 1}}}",
 		"{'timelines': {'a': {'drop': ['nosuch']}}}",
 		"{'timelines': {'a': {'add': ['x again']}}}",
+		"{'timelines': {'a': {'up': null}}}",
+		"{'timelines': {'a': {'up': {'in': 1}}}}",
+		"{'tenant': {'o': 1}}",
 	};
 	static const char *const invalid[] = {
 		"[]", "{'tenant': 1}", "{'timelines': []}", "{'timelines': {'a': 1}}", "{'timelines': {'a': {'layers': 1}}}",
@@ -175,6 +178,10 @@ changes(void **state)
 				  " 'up': {'p': 1, 'q': 3}}, 'c': {'layers': ['x 1']}}}");
 	apply(&s, "{'timelines': {'c': null}}");
 	apply(&s, "{'timelines': {'a': {'add': ['x 1']}}}");
+	/* null removes also what was never there */
+	apply(&s, "{'tenant': {'o': {'gone': null, 'in': {'gone': null}}}, 'timelines': {'a': {'up': {'in': {'x': 1}}}}}");
+	assert_is(&s, "{'tenant': {'name': 'n', 'o': {'in': {}}}, 'timelines': {'a': {'layers': ['z 3', 'y 9', 'x 1'],"
+				  " 'lsn': 2, 'up': {'p': 1, 'q': 3, 'in': {'x': 1}}}}}");
 	for (int i = 0; i < lengthof(wrong); i++)
 	{
 		load(&change, wrong[i]);
@@ -216,6 +223,7 @@ random_change(const LogChange *state, int *number)
 		char text[32];
 		size_t i;
 		json_t *layer;
+		json_t *inner;
 
 		json_array_foreach(layers, i, layer)
 		{
@@ -232,7 +240,8 @@ random_change(const LogChange *state, int *number)
 		json_object_set_new(record, "add", add);
 		json_object_set_new(record, "drop", drop);
 		json_object_set_new(record, name, fake_random(bucket, 4) == 0 ? json_null() : json_integer(++*number));
-		json_object_set_new(record, "up", json_pack("{s:i}", name, ++*number));
+		inner = fake_random(bucket, 4) == 0 ? json_null() : json_integer(++*number);
+		json_object_set_new(record, "up", json_pack("{s:o}", name, inner));
 	}
 	json_object_set_new(timelines, id, record);
 	json_object_set_new(members, name, fake_random(bucket, 4) == 0 ? json_null() : json_integer(++*number));

@@ -115,6 +115,8 @@ defaults(void **state)
 	assert_int_equal(config->checkpoint_timeout, 600);
 	assert_int_equal(config->checkpoint_distance, 256);
 	assert_int_equal(config_log_level(config), PS_LOG);
+	assert_string_equal(config->remote_storage, "");
+	assert_true(config->remote_verify_tls);
 	assert_true(access(config->bindir, X_OK) == 0);
 	config_free(config);
 }
@@ -136,6 +138,10 @@ values_and_units(void **state)
 						  "listen_addresses = 'localhost, 127.0.0.1,::1,127.3.2.1'\n"
 						  "unix_socket_directory = '/a dir/it''s\\'#'\n"
 						  "bindir = /usr/bin\n"
+						  "remote_storage = 's3://bucket/prefix'\n"
+						  "remote_path_style = on\n"
+						  "remote_verify_tls = No\n"
+						  "remote_part_size = 1GB\n"
 						  "log_level = warning\n"
 						  "port = 65535"); /* the last one counts; no newline at the end */
 
@@ -152,6 +158,10 @@ values_and_units(void **state)
 	assert_string_equal(config->unix_socket_directory, "/a dir/it's'#");
 	assert_string_equal(config->bindir, "/usr/bin");
 	assert_int_equal(config_log_level(config), PS_WARNING);
+	assert_string_equal(config->remote_storage, "s3://bucket/prefix");
+	assert_string_equal(config->remote_path_style, "on");
+	assert_false(config->remote_verify_tls);
+	assert_int_equal(config->remote_part_size, 1024);
 	config_free(config);
 
 	/* 2048kB is a whole number of MB, 1000ms of seconds */
@@ -191,6 +201,11 @@ bad_lines(void **state)
 	refused("wait_timeout = 30d\n", "between");
 	refused("log_level = fatal\n", "debug, log or warning");
 	refused("bindir = bin\n", "absolute path");
+	refused("remote_storage = bucket\n", "s3://BUCKET/PREFIX or file:///DIRECTORY");
+	refused("remote_storage = 'file://dir'\n", "s3://BUCKET/PREFIX or file:///DIRECTORY");
+	refused("remote_path_style = yes\n", "auto, on or off");
+	refused("remote_verify_tls = maybe\n", "on or off");
+	refused("remote_verify_tls = ''\n", "on or off");
 }
 
 /* Whatever is not surely loopback is refused, for there is no authentication. */
@@ -297,7 +312,8 @@ reload(void **state)
 	assert_ptr_equal(second, first);
 	assert_string_equal(first->restart_needed, "");
 
-	write_text(CONFIG_FILE_NAME, "log_level = warning\nport = 1001\nio_method = worker\ngc_horizon = 1GB\n");
+	write_text(CONFIG_FILE_NAME, "log_level = warning\nport = 1001\nio_method = worker\ngc_horizon = 1GB\n"
+								 "remote_verify_tls = off\n");
 	assert_null(config_reload(first, &second));
 	assert_int_equal(config_log_level(second), PS_WARNING);
 	assert_int_equal(second->gc_horizon, 1024);
@@ -305,9 +321,17 @@ reload(void **state)
 	/* what needs a restart stays, and is named */
 	assert_int_equal(second->port, 1000);
 	assert_string_equal(second->io_method, "sync");
-	assert_string_equal(second->restart_needed, "port, io_method");
+	assert_true(second->remote_verify_tls);
+	assert_string_equal(second->restart_needed, "port, io_method, remote_verify_tls");
 	/* who has the first one may go on with it */
 	assert_int_equal(first->pitr_interval, 2 * 86400);
+
+	/* this one can be changed, but needs one that cannot */
+	write_text(CONFIG_FILE_NAME, "remote_storage = 's3://bucket'\nwal_acknowledge = bucket\n");
+	err = config_reload(second, &third);
+	assert_non_null(err);
+	assert_non_null(strstr(err->message, "there is no object storage"));
+	ps_error_free(err);
 
 	write_text(CONFIG_FILE_NAME, "port = 1000\nio_method = sync\n");
 	assert_null(config_reload(second, &third));

@@ -116,7 +116,8 @@ count_rounds(int most)
 {
 	if (source.rounds > most)
 	{
-		fprintf(stderr, "%d rounds with %d requests, expected %d rounds at most\n", source.rounds, source.requests, most);
+		fprintf(stderr, "%d rounds with %d requests, expected %d rounds at most\n", source.rounds, source.requests,
+				most);
 		abort();
 	}
 	CHECK(source.rounds == 0 || most > 0);

@@ -283,6 +283,43 @@ test_faults(void **state)
 	http_answer_free(&answer);
 }
 
+/* The server has the request, but is not there any more when libcurl sends it again on another connection. */
+static void
+test_server_dies(void **state)
+{
+	HttpRequest requests[] = {
+		{.method = "PUT", .has_body = true, .body = "hello", .body_len = 5},
+		{.method = "PUT", .has_body = true, .body = ""},
+		{.method = "DELETE"},
+	};
+	HttpAnswer answer;
+	int before;
+
+	for (int i = 0; i < lengthof(requests); i++)
+	{
+		if (i > 0)
+			setup(state);
+		assert_answer(&(HttpRequest) {.method = "GET"}, "/x", "GET /x 0 ");
+		before = http_server_requests(server);
+		assert_fails(&requests[i], SERVER_DIES, true);
+		assert_int_equal(http_server_requests(server), before + 1);
+		/* of one that was never sent that is known */
+		assert_fails(&requests[i], SERVER_ANSWERS, false);
+		if (i < lengthof(requests) - 1)
+			teardown(state);
+	}
+
+	/* a request without a body is sent again, too, and answered */
+	teardown(state);
+	setup(state);
+	assert_answer(&(HttpRequest) {.method = "GET"}, "/x", "GET /x 0 ");
+	fault = SERVER_CLOSES;
+	assert_null(perform(&requests[1], "/p", &answer));
+	assert_int_equal(answer.status, 200);
+	assert_true(answer.may_have_arrived);
+	http_answer_free(&answer);
+}
+
 static void
 test_deadline(void **state)
 {
@@ -321,6 +358,16 @@ test_cancel(void **state)
 	err = http_perform(client, &(HttpRequest) {.method = "GET", .url = url}, &cancel, &answer);
 	assert_non_null(err);
 	assert_true(err->is_cancel);
+	assert_true(answer.ended_here);
+	ps_error_free(err);
+	http_answer_free(&answer);
+
+	/* before it has begun */
+	err = http_perform(client, &(HttpRequest) {.method = "GET", .url = url}, &cancel, &answer);
+	assert_non_null(err);
+	assert_true(err->is_cancel);
+	assert_true(answer.ended_here);
+	assert_false(answer.may_have_arrived);
 	ps_error_free(err);
 	http_answer_free(&answer);
 }
@@ -347,6 +394,30 @@ test_nobody_listens(void **state)
 	ps_error_free(err);
 	http_answer_free(&answer);
 	http_client_destroy(other);
+}
+
+/* What is wrong with a proxy's URL is said without the password in it. */
+static void
+test_proxy_password(void **state)
+{
+	static const char *const proxies[] = {"foo://user:secret@127.0.0.1:1", "http://user:secret@a b:1",
+										  "http://user:secret@127.0.0.1:1", "http://user:secret@nosuch.invalid"};
+
+	for (int i = 0; i < lengthof(proxies); i++)
+	{
+		HttpSettings settings = {.proxy = proxies[i]};
+		HttpClient *other = http_client_create(&settings);
+		HttpAnswer answer;
+		PsError *err =
+			http_perform(other, &(HttpRequest) {.method = "GET", .url = "http://127.0.0.1:1/"}, NULL, &answer);
+
+		assert_non_null(err);
+		print_message("%s\n", err->message);
+		assert_null(strstr(err->message, "secret"));
+		ps_error_free(err);
+		http_answer_free(&answer);
+		http_client_destroy(other);
+	}
 }
 
 static void *
@@ -408,6 +479,8 @@ run_tls(void *arg)
 	return NULL;
 }
 
+static int tls_age; /* s for which certificates are too old */
+
 /* A server with a certificate of its own for this address; writes the certificate to a file. */
 static void
 start_tls(TlsServer *tls, const char *address, const char *cert_file)
@@ -424,8 +497,8 @@ start_tls(TlsServer *tls, const char *address, const char *cert_file)
 	memset(tls, 0, sizeof(TlsServer));
 	X509_set_version(cert, 2);
 	ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
-	X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
-	X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+	X509_gmtime_adj(X509_getm_notBefore(cert), -3600 - tls_age);
+	X509_gmtime_adj(X509_getm_notAfter(cert), 3600 - tls_age);
 	X509_set_pubkey(cert, key);
 	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *) "t_http", -1, -1, 0);
 	X509_set_issuer_name(cert, name);
@@ -459,6 +532,8 @@ stop_tls(TlsServer *tls)
 	SSL_CTX_free(tls->ctx);
 }
 
+static bool hinted; /* tls_status() has got an error with a hint */
+
 /* Status of the answer to a request with these settings; 0: it was refused before it was sent. */
 static int
 tls_status(const TlsServer *tls, const char *ca_file, bool no_verify)
@@ -477,6 +552,7 @@ tls_status(const TlsServer *tls, const char *ca_file, bool no_verify)
 	{
 		assert_string_equal(err->sqlstate, PS_SQLSTATE_STATE);
 		assert_false(answer.may_have_arrived);
+		hinted = err->hint != NULL;
 	}
 	ps_error_free(err);
 	http_answer_free(&answer);
@@ -494,17 +570,28 @@ test_tls(void **state)
 	start_tls(&tls, "IP:127.0.0.1", cert_file);
 	/* unknown to the system; known; whatever it is; a file that does not exist */
 	assert_int_equal(tls_status(&tls, NULL, false), 0);
+	assert_true(hinted);
 	assert_int_equal(tls_status(&tls, cert_file, false), 200);
 	assert_int_equal(tls_status(&tls, NULL, true), 200);
 	assert_int_equal(tls_status(&tls, "/nonexistent", false), 0);
 	stop_tls(&tls);
 	assert_int_equal(tls.handshakes, 2);
 
-	/* a known CA's certificate for another host */
+	/* a known CA's certificate for another host, which no other CA would repair */
 	start_tls(&tls, "DNS:example.com", cert_file);
 	assert_int_equal(tls_status(&tls, cert_file, false), 0);
+	assert_false(hinted);
 	stop_tls(&tls);
 	assert_int_equal(tls.handshakes, 0);
+
+	/* one that has expired */
+	tls_age = 7200;
+	start_tls(&tls, "IP:127.0.0.1", cert_file);
+	assert_int_equal(tls_status(&tls, cert_file, false), 0);
+	assert_false(hinted);
+	stop_tls(&tls);
+	assert_int_equal(tls.handshakes, 0);
+	tls_age = 0;
 	unlink(cert_file);
 }
 
@@ -517,9 +604,11 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_large_bodies, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sinks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_faults, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_server_dies, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nobody_listens, setup, teardown),
+		cmocka_unit_test(test_proxy_password),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
 		cmocka_unit_test(test_tls),
 	};

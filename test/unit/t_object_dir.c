@@ -40,6 +40,15 @@ static _Atomic LinkFault link_fault;
 /* the number of the fsync() that fails, from 1; 0: none */
 static int failing_sync;
 
+/* a file or folder that open() does not find until the folder above it has been opened, as with NFS; "": none */
+static char hidden[MAXPGPATH];
+/* a folder that is removed, with the file "b" in it, by somebody else before it is opened; "": none */
+static char vanishing[MAXPGPATH];
+/* a file that cannot be opened for reading; "": none */
+static char unreadable[MAXPGPATH];
+
+extern int __real_open(const char *path, int flags, ...);
+extern int __wrap_open(const char *path, int flags, ...);
 extern int __real_link(const char *from, const char *to);
 extern int __wrap_link(const char *from, const char *to);
 extern int __real_fsync(int fd);
@@ -61,6 +70,44 @@ __wrap_link(const char *from, const char *to)
 		return 0;
 	errno = fault == LINK_LOST ? EEXIST : EIO;
 	return -1;
+}
+
+int
+__wrap_open(const char *path, int flags, ...)
+{
+	size_t len = strlen(hidden);
+	mode_t mode = 0;
+
+	if (flags & O_CREAT)
+	{
+		va_list args;
+
+		va_start(args, flags);
+		mode = (mode_t) va_arg(args, int);
+		va_end(args);
+	}
+	if (len > 0 && strncmp(path, hidden, len) == 0 && (path[len] == '\0' || path[len] == '/'))
+	{
+		errno = ENOENT;
+		return -1;
+	}
+	if (len > 0 && strlen(path) == strrchr(hidden, '/') - hidden && strncmp(path, hidden, strlen(path)) == 0)
+		hidden[0] = '\0';
+	if (strcmp(path, vanishing) == 0)
+	{
+		char *file = psprintf("%s/b", path);
+
+		vanishing[0] = '\0';
+		unlink(file);
+		rmdir(path);
+		free(file);
+	}
+	if (strcmp(path, unreadable) == 0)
+	{
+		errno = EIO;
+		return -1;
+	}
+	return __real_open(path, flags, mode);
 }
 
 int
@@ -259,6 +306,77 @@ test_lost_answer(void **state)
 	assert_int_equal(outcome, OBJECT_UNKNOWN);
 	assert_int_equal(put_once("o/eio", "mine"), OBJECT_DONE);
 	assert_int_equal(count_tmp(), 0);
+}
+
+/* What is there cannot be read, so whose it is stays open. */
+static void
+test_unreadable(void **state)
+{
+	ObjectOutcome outcome;
+
+	assert_int_equal(put_once("o/1", "mine"), OBJECT_DONE);
+	snprintf(unreadable, sizeof(unreadable), "%s/o/1", dir);
+	assert_state(object_put_once(store, "o/1", "mine", 4, NULL, &outcome), PS_SQLSTATE_IO);
+	unreadable[0] = '\0';
+	assert_int_equal(outcome, OBJECT_UNKNOWN);
+	assert_int_equal(put_once("o/1", "mine"), OBJECT_DONE);
+}
+
+/* What another machine has created is found at once, though the NFS client remembers that it was not there. */
+static void
+test_remembered_absence(void **state)
+{
+	static const char *const paths[] = {"t/1/own/2", "t/1/own", "t/1", "t"};
+	void *data;
+	size_t len;
+
+	put("t/1/own/2", "theirs");
+	for (int i = 0; i < lengthof(paths); i++)
+	{
+		snprintf(hidden, sizeof(hidden), "%s/%s", dir, paths[i]);
+		assert_object("t/1/own/2", "theirs");
+		assert_string_equal(hidden, "");
+	}
+	assert_state(object_get(store, "t/1/own/3", 9, &data, &len, NULL), PS_SQLSTATE_NOT_FOUND);
+	assert_state(object_get(store, "t/2/own/3", 9, &data, &len, NULL), PS_SQLSTATE_NOT_FOUND);
+}
+
+/* A folder that is to be synced after a delete is removed by somebody else, since it is empty. */
+static void
+test_vanishing_folder(void **state)
+{
+	static const char *const keys[] = {"v/a"};
+
+	put("v/a", "x");
+	put("v/b", "x");
+	snprintf(vanishing, sizeof(vanishing), "%s/v", dir);
+	assert_ok(object_delete(store, keys, 1, NULL));
+	assert_string_equal(vanishing, "");
+}
+
+/* An empty directory in the place of the store, as after its file system was unmounted, is not an empty store. */
+static void
+test_unmounted(void **state)
+{
+	static const char *const keys[] = {"u/1"};
+	char *away = psprintf("%s.away", dir);
+	ObjectListSink sink = {NULL, NULL};
+	ObjectOutcome outcome;
+	void *data;
+	size_t len;
+
+	put("u/1", "x");
+	assert_int_equal(rename(dir, away), 0);
+	assert_int_equal(mkdir(dir, 0700), 0);
+	assert_state(object_get(store, "u/1", 9, &data, &len, NULL), PS_SQLSTATE_IO);
+	assert_state(object_list(store, NULL, NULL, false, &sink, NULL), PS_SQLSTATE_IO);
+	assert_state(object_delete(store, keys, 1, NULL), PS_SQLSTATE_IO);
+	assert_state(object_put_once(store, "u/2", "x", 1, NULL, &outcome), PS_SQLSTATE_IO);
+	assert_int_equal(outcome, OBJECT_NOT_DONE);
+	assert_int_equal(rmdir(dir), 0);
+	assert_int_equal(rename(away, dir), 0);
+	assert_object("u/1", "x");
+	free(away);
 }
 
 /* Each sync of a put fails once; what is reported as done has been synced. */
@@ -513,6 +631,10 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_urls, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_put_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_answer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_remembered_absence, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_vanishing_folder, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unmounted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_sync, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_race, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list_delete, setup, teardown),

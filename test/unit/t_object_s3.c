@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,6 +44,7 @@ typedef struct Fault
 	ServerFault fault;  /* of the connection, after executing it */
 	bool whole;         /* a GET: the whole object with status 200, whatever the range */
 	bool brief;         /* a GET: half of the bytes that it says are there, with no sign of an error */
+	const char *range;  /* a GET: its header line instead of the right Content-Range; "": none */
 } Fault;
 
 /* The fake S3.  Changed by the server's threads, one at a time, while the test waits for them. */
@@ -54,6 +56,7 @@ static Object parts[100]; /* of the upload; the key is the part's number */
 static int nparts;
 static bool upload_open;
 static bool no_multiple_deletes;
+static const char *const *pages; /* of the next lists, instead of what there is; NULL: none */
 static const char *delete_error; /* code for each key of a multiple delete; NULL: none */
 static int nputs;
 static StringInfoData last_headers; /* of the last request that was executed */
@@ -159,6 +162,18 @@ list(const ServerRequest *request, ServerAnswer *answer)
 	bool truncated = false;
 	StringInfoData items;
 
+	if (pages != NULL)
+	{
+		/* the last one again and again */
+		server_answer_text(answer, 200, pages[0]);
+		if (pages[1] != NULL)
+			pages++;
+		free(prefix);
+		free(after);
+		free(token);
+		free(delimiter);
+		return;
+	}
 	initStringInfo(&items);
 	qsort(objects, nobjects, sizeof(Object), compare_objects);
 	for (int i = 0; i < nobjects && !truncated; i++)
@@ -258,7 +273,10 @@ put(const ServerRequest *request, ServerAnswer *answer, const char *key)
 	else if (condition != NULL && find(key) != NULL)
 		answer_error(answer, 412, "PreconditionFailed");
 	else
+	{
 		set_object(key, request->body, request->body_len);
+		answer->headers = strdup("ETag: \"e\"\r\n");
+	}
 	free(condition);
 	free(part);
 }
@@ -368,6 +386,11 @@ handler(void *arg, const ServerRequest *request, ServerAnswer *answer)
 		execute(request, answer, fault.whole);
 	if (fault.brief)
 		answer->body_len /= 2;
+	if (fault.range != NULL)
+	{
+		free(answer->headers);
+		answer->headers = strdup(fault.range);
+	}
 	answer->fault = fault.fault;
 	if (fault.status != 0)
 	{
@@ -410,6 +433,7 @@ setup(void **state)
 	nobjects = nfaults = nparts = nputs = 0;
 	upload_open = no_multiple_deletes = false;
 	delete_error = NULL;
+	pages = NULL;
 	initStringInfo(&last_headers);
 	server = http_server_start(handler, NULL);
 	endpoint = psprintf("http://127.0.0.1:%d", http_server_port(server));
@@ -532,6 +556,15 @@ test_put_once(void **state)
 	assert_state(object_put_once(store, "o/again", "mine", 4, NULL, &outcome), PS_SQLSTATE_STATE);
 	assert_int_equal(outcome, OBJECT_UNKNOWN);
 
+	/* executed, the answer lost, and what is there cannot be read: that does not make it somebody else's */
+	add_fault((Fault) {"PUT", .fault = SERVER_CLOSES});
+	add_fault((Fault) {"GET", .range = "Content-Range: bytes 1-4/5\r\n"});
+	assert_state(object_put_once(store, "o/unreadable", "mine", 4, NULL, &outcome), PS_SQLSTATE_CORRUPTED);
+	assert_int_equal(outcome, OBJECT_UNKNOWN);
+	assert_int_equal(put_once("o/unreadable", "mine"), OBJECT_DONE);
+	assert_int_equal(put_once("o/unreadable", "minx"), OBJECT_EXISTS);
+	assert_int_equal(put_once("o/unreadable", "mine2"), OBJECT_EXISTS);
+
 	/* refused after an attempt that may have been */
 	add_fault((Fault) {"PUT", .status = 500, .execute = true});
 	add_fault((Fault) {"PUT", .status = 403, .code = "AccessDenied"});
@@ -570,6 +603,81 @@ test_repeated(void **state)
 	}
 }
 
+/* An <Error> in a 200 is not a success, also if its code is one that callers expect with other statuses. */
+static void
+test_errors_in_success(void **state)
+{
+	ObjectOutcome outcome;
+	void *data;
+	size_t len;
+
+	put_ok("e/1", "x");
+	add_fault((Fault) {"GET", .status = 200, .code = "NoSuchKey"});
+	assert_state(object_get(store, "e/1", 10, &data, &len, NULL), PS_SQLSTATE_STATE);
+	add_fault((Fault) {"PUT", .status = 200, .code = "PreconditionFailed"});
+	assert_state(object_put_once(store, "e/2", "x", 1, NULL, &outcome), PS_SQLSTATE_STATE);
+	assert_int_equal(outcome, OBJECT_NOT_DONE);
+	add_fault((Fault) {"PUT", .status = 200, .code = "NoSuchKey"});
+	assert_state(object_put(store, "e/3", "x", 1, NULL), PS_SQLSTATE_STATE);
+}
+
+/* A 404 of a proxy, whose service is being restarted, say, does not mean that there is no such object. */
+static void
+test_not_found(void **state)
+{
+	ObjectWait wait = {0};
+	ObjectOutcome outcome;
+	void *data;
+	size_t len;
+	PsError *err;
+
+	put_ok("n/1", "x");
+	add_fault((Fault) {"GET", .status = 404});
+	assert_object("n/1", "x");
+	add_fault((Fault) {"PUT", .status = 404});
+	assert_int_equal(put_once("n/2", "x"), OBJECT_DONE);
+	add_fault((Fault) {"GET", .status = 404, .code = "NoSuchTenant"});
+	assert_state(object_get(store, "n/1", 10, &data, &len, NULL), PS_SQLSTATE_STATE);
+
+	for (int i = 0; i < 16; i++)
+		add_fault((Fault) {"PUT", .status = 404});
+	wait.deadline = clock_now_ms() + 100;
+	err = object_put_once(store, "n/3", "x", 1, &wait, &outcome);
+	assert_int_equal(outcome, OBJECT_NOT_DONE);
+	assert_non_null(err);
+	assert_non_null(strstr(err->hint, "remote_endpoint"));
+	assert_state(err, PS_SQLSTATE_TRY_AGAIN);
+}
+
+/* A 200 without an ETag is not an answer of S3, but of something that was put in its place. */
+static void
+test_not_s3(void **state)
+{
+	ObjectWait wait = {0};
+	ObjectOutcome outcome;
+	char path[] = "/tmp/t_object_s3.XXXXXX";
+	int fd = mkstemp(path);
+
+	assert_int_equal(write(fd, "x", 1), 1);
+	close(fd);
+	add_fault((Fault) {"PUT", .status = 200});
+	assert_int_equal(put_once("g/1", "x"), OBJECT_DONE);
+	assert_object("g/1", "x");
+	add_fault((Fault) {"PUT", .status = 200});
+	put_ok("g/2", "x");
+	assert_object("g/2", "x");
+	add_fault((Fault) {"PUT", .status = 200});
+	assert_ok(object_put_file(store, "g/3", path, NULL));
+	assert_object("g/3", "x");
+	unlink(path);
+
+	for (int i = 0; i < 16; i++)
+		add_fault((Fault) {"PUT", .status = 200});
+	wait.deadline = clock_now_ms() + 100;
+	assert_state(object_put_once(store, "g/4", "x", 1, &wait, &outcome), PS_SQLSTATE_TRY_AGAIN);
+	assert_int_equal(outcome, OBJECT_UNKNOWN);
+}
+
 static void
 test_cut_reads(void **state)
 {
@@ -602,6 +710,18 @@ test_clock_and_keys(void **state)
 	assert_object("k/1", "x");
 	assert_non_null(strstr(last_headers.data, "x-amz-date: 20300101T0000"));
 
+	/* a time that no signature can have is none */
+	add_fault((Fault) {"GET", .status = 403, .code = "RequestTimeTooSkewed",
+					   .header = "Date: Fri, 01 Jan 99999 00:00:00 GMT\r\n"});
+	{
+		void *data;
+		size_t len;
+
+		assert_state(object_get(store, "k/1", 10, &data, &len, NULL), PS_SQLSTATE_STATE);
+	}
+	assert_object("k/1", "x");
+	assert_non_null(strstr(last_headers.data, "x-amz-date: 20300101T0000"));
+
 	assert_non_null(strstr(last_headers.data, "Credential=test/"));
 	add_fault((Fault) {"GET", .status = 400, .code = "ExpiredToken"});
 	setenv("AWS_ACCESS_KEY_ID", "second", 1);
@@ -616,6 +736,44 @@ test_clock_and_keys(void **state)
 
 		assert_state(object_get(store, "k/1", 10, &data, &len, NULL), PS_SQLSTATE_STATE);
 	}
+}
+
+/* Bytes are from where they were asked for, or there is an error; and an end that the service says is the end. */
+static void
+test_wrong_ranges(void **state)
+{
+	static const char *const ranges[] = {
+		"",
+		"Content-Range: bytes 0-2/10\r\n",
+		"Content-Range: bytes 2-4/3\r\n",
+		"Content-Range: bytes */10\r\n",
+	};
+	char buf[10] = "?";
+	void *data;
+	size_t len;
+	size_t got;
+
+	put_ok("w/1", "0123456789");
+	for (int i = 0; i < lengthof(ranges); i++)
+	{
+		add_fault((Fault) {"GET", .range = ranges[i]});
+		assert_state(object_get_range(store, "w/1", 2, 3, buf, &got, NULL), PS_SQLSTATE_CORRUPTED);
+		assert_int_equal(got, 0);
+	}
+	assert_int_equal(buf[0], '?');
+
+	/* an end in the middle of the object, of which the attempt before said that it is longer, or the answer itself */
+	add_fault((Fault) {"GET", .fault = SERVER_CUTS});
+	add_fault((Fault) {"GET", .status = 416, .code = "InvalidRange"});
+	assert_state(object_get(store, "w/1", 10, &data, &len, NULL), PS_SQLSTATE_CORRUPTED);
+	add_fault((Fault) {"GET", .status = 416, .code = "InvalidRange", .header = "Content-Range: bytes */10\r\n"});
+	assert_state(object_get(store, "w/1", 10, &data, &len, NULL), PS_SQLSTATE_CORRUPTED);
+
+	/* another size than the attempt before said */
+	add_fault((Fault) {"GET", .fault = SERVER_CUTS});
+	add_fault((Fault) {"GET", .range = "Content-Range: bytes 5-9/11\r\n"});
+	assert_state(object_get(store, "w/1", 10, &data, &len, NULL), PS_SQLSTATE_CORRUPTED);
+	assert_int_equal(nfaults, 0);
 }
 
 typedef struct Items
@@ -689,6 +847,42 @@ test_list_delete(void **state)
 	assert_list("l/", NULL, false, 0, "l/b/c/d=0 ");
 }
 
+#define LIST_OF(truncated, token, items)                             \
+	"<ListBucketResult><IsTruncated>" truncated "</IsTruncated>"     \
+	"<NextContinuationToken>" token "</NextContinuationToken>" items \
+	"</ListBucketResult>"
+#define ITEM(key)   "<Contents><Key>pre/fix/" key "</Key><Size>1</Size></Contents>"
+#define FOLDER(key) "<CommonPrefixes><Prefix>pre/fix/" key "</Prefix></CommonPrefixes>"
+
+/* A list is in the order of keys, and ends. */
+static void
+test_wrong_lists(void **state)
+{
+	static const char *const stuck[] = {LIST_OF("true", "t", ITEM("a")), NULL};
+	static const char *const stuck_empty[] = {LIST_OF("true", "t", ITEM("a")), LIST_OF("true", "t", ""), NULL};
+	static const char *const unordered[] = {LIST_OF("false", "", ITEM("b") ITEM("a")), NULL};
+	static const char *const back[] = {LIST_OF("true", "t", ITEM("b")), LIST_OF("false", "", ITEM("a")), NULL};
+	static const char *const *const wrong[] = {stuck, stuck_empty, unordered, back};
+	static const char *const empty[] = {LIST_OF("true", "t", ITEM("a") ITEM("c") FOLDER("b/")),
+										LIST_OF("true", "u", ""), LIST_OF("false", "", ITEM("d")), NULL};
+	ObjectWait wait = {0};
+	Items items = {.stop_after = 0};
+	ObjectListSink sink = {collect, &items};
+
+	initStringInfo(&items.text);
+	for (int i = 0; i < lengthof(wrong); i++)
+	{
+		pages = wrong[i];
+		wait.deadline = clock_now_ms() + 5000;
+		assert_state(object_list(store, NULL, NULL, false, &sink, &wait), PS_SQLSTATE_CORRUPTED);
+	}
+	pfree(items.text.data);
+
+	/* a page may be empty: what was on it has been deleted */
+	pages = empty;
+	assert_list("", NULL, true, 0, "a=1 b/=-1 c=1 d=1 ");
+}
+
 /* 12 MB in parts of 5 MB, with a fault in each kind of request. */
 static void
 test_parts(void **state)
@@ -719,6 +913,32 @@ test_parts(void **state)
 	add_fault((Fault) {"POST", .skip = 1, .fault = SERVER_CLOSES});
 	assert_ok(object_put_file(other, "big2", path, NULL));
 	assert_int_equal(find("big2")->len, size);
+
+	/* not completed, which a 200 says */
+	add_fault((Fault) {"POST", .skip = 1, .status = 200, .code = "NoSuchUpload"});
+	assert_state(object_put_file(other, "big4", path, NULL), PS_SQLSTATE_STATE);
+	assert_null(find("big4"));
+
+	/* somebody has removed the upload: a new one may succeed */
+	add_fault((Fault) {"PUT", .skip = 1, .status = 404, .code = "NoSuchUpload"});
+	assert_state(object_put_file(other, "big5", path, NULL), PS_SQLSTATE_TRY_AGAIN);
+	assert_null(find("big5"));
+	add_fault((Fault) {"POST", .skip = 1, .status = 404, .code = "NoSuchUpload"});
+	assert_state(object_put_file(other, "big5", path, NULL), PS_SQLSTATE_TRY_AGAIN);
+
+	/* a file that is too large for 10,000 parts has larger ones; it has no blocks, and the second part is refused */
+	for (int i = 0; i < nparts; i++)
+	{
+		free(parts[i].key);
+		free(parts[i].data);
+	}
+	nparts = 0;
+	assert_int_equal(ftruncate(fd, INT64CONST(50001) * 1024 * 1024), 0);
+	add_fault((Fault) {"PUT", .skip = 1, .status = 403, .code = "QuotaExceeded"});
+	assert_state(object_put_file(other, "big6", path, NULL), PS_SQLSTATE_STATE);
+	assert_int_equal(nparts, 1);
+	assert_int_equal(parts[0].len, 6 * 1024 * 1024);
+	assert_int_equal(ftruncate(fd, size), 0);
 
 	/* refused: the parts are removed */
 	add_fault((Fault) {"PUT", .skip = 1, .status = 403, .code = "QuotaExceeded"});
@@ -770,14 +990,39 @@ test_settings(void **state)
 		{.endpoint = "http://x/y"},
 		{.region = "a b"},
 		{.sse = "rot13"},
-		{.sse = "customer:/dev/null"},
 	};
 	ObjectStore *none;
+
+	PsError *err;
+	char path[] = "/tmp/t_object_s3.XXXXXX";
+	int fd = mkstemp(path);
+	char *sse = psprintf("customer:%s", path);
 
 	for (int i = 0; i < lengthof(urls); i++)
 		assert_state(object_store_open(urls[i], NULL, &none), PS_SQLSTATE_INVALID);
 	for (int i = 0; i < lengthof(bad); i++)
 		assert_state(object_store_open("s3://bucket", &bad[i], &none), PS_SQLSTATE_INVALID);
+
+	/* a key of the customer's: in a file that only its owner reads, and not sent without TLS */
+	assert_state(object_store_open("s3://bucket", &(ObjectSettings) {.sse = sse}, &none), PS_SQLSTATE_INVALID);
+	assert_int_equal(write(fd, "0123456789abcdef0123456789abcdef", 32), 32);
+	close(fd);
+	assert_int_equal(chmod(path, 0640), 0);
+	assert_state(object_store_open("s3://bucket", &(ObjectSettings) {.sse = sse}, &none), PS_SQLSTATE_STATE);
+	assert_int_equal(chmod(path, 0600), 0);
+	assert_ok(object_store_open("s3://bucket", &(ObjectSettings) {.sse = sse}, &none));
+	object_store_close(none);
+	assert_state(object_store_open("s3://bucket", &(ObjectSettings) {.sse = sse, .endpoint = "http://x"}, &none),
+				 PS_SQLSTATE_INVALID);
+	unlink(path);
+	assert_state(object_store_open("s3://bucket", &(ObjectSettings) {.sse = sse}, &none), PS_SQLSTATE_STATE);
+	free(sse);
+
+	/* a password is not repeated */
+	err = object_store_open("s3://bucket", &(ObjectSettings) {.endpoint = "https://user:secret@host"}, &none);
+	assert_non_null(err);
+	assert_null(strstr(err->message, "secret"));
+	assert_state(err, PS_SQLSTATE_INVALID);
 }
 
 int
@@ -787,9 +1032,14 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_put_get, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_put_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_repeated, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_errors_in_success, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_not_found, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_not_s3, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cut_reads, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wrong_ranges, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clock_and_keys, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list_delete, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wrong_lists, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
 		cmocka_unit_test(test_settings),

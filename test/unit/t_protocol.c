@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -463,6 +464,25 @@ pages_header(void **state)
 	assert_int_equal((CONN_OUT_PAD + PAGES_HEADER_SIZE) % 16, 0);
 }
 
+/* Another thread may end a wait for a message, once for each time; one that does not wait leaves that to the next. */
+static void
+wake_up(void **state)
+{
+	uint64 one = 1;
+
+	conn.wake_fd = eventfd(0, EFD_NONBLOCK);
+	assert_false(conn_wait_message(&conn, 10));
+	assert_int_equal(write(conn.wake_fd, &one, sizeof(one)), sizeof(one));
+	assert_false(conn_wait_message(&conn, 0));
+	assert_false(conn_wait_message(&conn, 60000));
+	assert_int_equal(write(conn.wake_fd, &one, sizeof(one)), sizeof(one));
+	send_bytes("Q\0\0\0\5", 5);
+	assert_false(conn_wait_message(&conn, 60000));
+	send_bytes("", 1);
+	assert_true(conn_wait_message(&conn, 60000));
+	close(conn.wake_fd);
+}
+
 int
 main(void)
 {
@@ -471,6 +491,7 @@ main(void)
 		TEST(messages_in_pieces),
 		TEST(bad_messages),
 		TEST(torn_message),
+		TEST(wake_up),
 		TEST(output_is_sent_before_waiting),
 		TEST(output_messages),
 		TEST(startup_timeout),

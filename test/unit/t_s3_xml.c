@@ -165,6 +165,11 @@ test_deleted(void **state)
 	static const char some[] =
 		"<DeleteResult><Deleted><Key>a</Key></Deleted><Error><Key>b</Key><Code>AccessDenied</Code>"
 		"<Message>Access Denied</Message></Error></DeleteResult>";
+	static const char several[] =
+		"<DeleteResult><Error><Key>a</Key><Code>NoSuchKey</Code></Error>"
+		"<Error><Key>b</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+		"<Error><Key>c</Key></Error><Error><Key>d</Key><Code>NoSuchKey</Code></Error></DeleteResult>";
+	static const char none[] = "<DeleteResult><Error><Key>a</Key><Code>NoSuchKey</Code></Error></DeleteResult>";
 	S3Error error;
 	int nfailed;
 
@@ -175,6 +180,15 @@ test_deleted(void **state)
 	assert_int_equal(nfailed, 1);
 	assert_string_equal(error.code, "AccessDenied");
 	assert_string_equal(error.message, "b: Access Denied");
+
+	/* the first that counts; what did not exist does not */
+	assert_null(s3_xml_deleted(several, strlen(several), &nfailed, &error));
+	assert_int_equal(nfailed, 2);
+	assert_string_equal(error.code, "AccessDenied");
+	assert_string_equal(error.message, "b: Access Denied");
+	assert_null(s3_xml_deleted(none, strlen(none), &nfailed, &error));
+	assert_int_equal(nfailed, 0);
+	assert_string_equal(error.code, "");
 }
 
 /* Entities are not expanded, depth and texts are bounded. */

@@ -31,6 +31,9 @@ error_of(CancelReason reason, const char *name)
 		case CANCEL_TENANT_DETACHED:
 			return ps_error_hint(ps_error(PS_SQLSTATE_TRY_AGAIN, "tenant %s is being detached", name),
 								 "\"pageserver_ctl tenant attach %s\" brings it back.", name);
+		case CANCEL_FENCED:
+			return ps_error_hint(ps_error(PS_SQLSTATE_FENCED, "another store has taken over tenant %s", name),
+								 "\"pageserver_ctl tenant list\" names it.");
 		case CANCEL_BY_CLIENT:
 			return ps_error(PS_SQLSTATE_CANCELED, "canceling the command on the client's request");
 	}

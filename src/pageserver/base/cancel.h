@@ -33,15 +33,16 @@ typedef enum CancelReason
 	CANCEL_STORE_STOPPING,
 	CANCEL_BRANCH_DELETED,
 	CANCEL_TENANT_DETACHED,
+	CANCEL_FENCED, /* another store has taken over the tenant, in object storage */
 	CANCEL_BY_CLIENT
 } CancelReason;
 
 /*
  * The error of a reason, NULL for CANCEL_NONE: PS_SQLSTATE_TRY_AGAIN if the store
  * is stopping or the tenant being detached, PS_SQLSTATE_NOT_FOUND if the branch
- * is being deleted, PS_SQLSTATE_CANCELED if the client asked for it.  It has
- * PsError.is_cancel.  name: of the branch, or the tenant's id; not used for the
- * other reasons.
+ * is being deleted, PS_SQLSTATE_FENCED, PS_SQLSTATE_CANCELED if the client asked for
+ * it.  It has PsError.is_cancel.  name: of the branch, or the tenant's id if the reason
+ * is the tenant's; not used for the other reasons.
  */
 extern PsError *cancel_error(CancelReason reason, const char *name);
 

@@ -9,173 +9,12 @@
  */
 #include "ps_fe.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
-#include <limits.h>
-#include <netinet/in.h>
-#include <sys/stat.h>
 
-#include "base/aio_method.h"
 #include "base/bindir.h"
-#include "base/config.h"
+#include "base/config_table.h"
 #include "sqlstate.h"
 #include "socket_dir.h"
-
-typedef enum SettingType
-{
-	SETTING_INT,
-	SETTING_STRING
-} SettingType;
-
-typedef enum SettingUnit
-{
-	UNIT_NONE,
-	UNIT_MB,
-	UNIT_MS,
-	UNIT_S
-} SettingUnit;
-
-/* NULL, or what is wrong with the value; *hint may be set. */
-typedef const char *(*CheckString)(const char *value, const char **hint);
-
-typedef struct Setting
-{
-	const char *section; /* heading, where one begins */
-	const char *name;
-	SettingType type;
-	SettingUnit unit; /* of the number in Config; a number without a unit in the file */
-	int min;
-	int max;
-	const char *default_value; /* as the file would have it */
-	size_t offset;             /* in Config */
-	CheckString check;
-	bool reloads;     /* SIGHUP changes it; else a restart does */
-	const char *text; /* for the generated file; "\n" begins a new line */
-} Setting;
-
-static const char *check_addresses(const char *value, const char **hint);
-static const char *check_directory(const char *value, const char **hint);
-static const char *check_io_method(const char *value, const char **hint);
-static const char *check_log_level(const char *value, const char **hint);
-static const char *check_wal_compression(const char *value, const char **hint);
-
-#define INT_SETTING(field, unit, min, max, value) #field, SETTING_INT, unit, min, max, value, offsetof(Config, field)
-
-#define STRING_SETTING(field, value) #field, SETTING_STRING, UNIT_NONE, 0, 0, value, offsetof(Config, field)
-
-static const Setting settings[] = {
-	{"Connections", STRING_SETTING(listen_addresses, ""), check_addresses, false,
-	 "TCP addresses to listen on, separated by commas: localhost, 127.0.0.1, ::1.\n"
-	 "If empty, the store listens on the Unix socket only.  Clients are not\n"
-	 "authenticated yet: everybody who can connect can read and write every branch.\n"
-	 "Therefore other addresses are refused, and with these addresses every user of\n"
-	 "this machine has access.  The Unix socket is protected by the permissions of\n"
-	 "its directory."},
-	{NULL, INT_SETTING(port, UNIT_NONE, 1, 65535, "5480"), NULL, false,
-	 "TCP port, also the number in the name of the Unix socket (.s.PGSQL.5480)."},
-	{NULL, STRING_SETTING(unix_socket_directory, ""), check_directory, false,
-	 "Absolute path of the directory of the Unix socket.  If empty, this is the\n"
-	 "directory of the store or, if its path contains a comma or is too long for a\n"
-	 "socket, a new directory below the directory of PostgreSQL's sockets."},
-	{NULL, INT_SETTING(max_connections, UNIT_NONE, 1, 100000, "500"), NULL, true,
-	 "Maximum number of page streams.  A backend of a compute uses one from the first\n"
-	 "page that it reads.  If there are more backends, those that need a stream take\n"
-	 "over streams of idle backends, and branches get equal shares.  WAL streams, one\n"
-	 "for each branch, do not count.  Other connections, such as those of\n"
-	 "pageserver_ctl, are limited to the same number, or to 100 if that is more."},
-
-	{"Reading files", STRING_SETTING(io_method, "io_uring"), check_io_method, false,
-	 "How layer data that is not in the kernel's page cache is read.  io_uring and\n"
-	 "worker (threads) read all that a request needs at once; worker is also used if\n"
-	 "the kernel does not allow io_uring.  sync reads one piece after the other."},
-	{NULL, INT_SETTING(io_workers, UNIT_NONE, 1, 1024, "32"), NULL, false,
-	 "Number of threads of io_method worker."},
-
-	{"Redo", STRING_SETTING(bindir, ""), check_directory, false,
-	 "Absolute path of the directory of PostgreSQL's programs (postgres, initdb).\n"
-	 "If empty, this is the directory of the program pageserver."},
-	{NULL, INT_SETTING(redo_helpers, UNIT_NONE, 0, 256, "0"), NULL, false,
-	 "Maximum number of redo helpers of each tenant.  Redo helpers are processes of\n"
-	 "stock PostgreSQL that apply WAL records to pages.  0 means one for each CPU."},
-	{NULL, INT_SETTING(redo_timeout, UNIT_MS, 100, INT_MAX, "60s"), NULL, true,
-	 "A redo helper that needs longer than this for one request is replaced."},
-
-	{"Ingest and flush", INT_SETTING(checkpoint_distance, UNIT_MB, 1, 65536, "256MB"), NULL, true,
-	 "Amount of WAL in a branch's in-memory layer after which it is written to a file."},
-	{NULL, INT_SETTING(checkpoint_timeout, UNIT_S, 1, 7 * 86400, "10min"), NULL, true,
-	 "Age at which an in-memory layer is written to a file even if it is small."},
-	{NULL, INT_SETTING(open_layer_memory, UNIT_MB, 1, 65536, "256MB"), NULL, true,
-	 "Size of the index of an in-memory layer at which it is written to a file."},
-	{NULL, INT_SETTING(layer_memory, UNIT_MB, 2, 1024 * 1024, "1GB"), NULL, true,
-	 "Memory for the in-memory layers of all branches.  When more than half of it is\n"
-	 "used, large layers are written early, and no branch may use more than half.  When\n"
-	 "all of it is used, branches that use more than their share receive WAL only as\n"
-	 "fast as their layers are written."},
-	{NULL, INT_SETTING(max_ingest_lag, UNIT_MB, 1, 65536, "64MB"), NULL, true,
-	 "Maximum amount of WAL that was received but is not visible to reads yet.  When it\n"
-	 "is reached, the store receives WAL only as fast as it can process it."},
-	{NULL, INT_SETTING(page_cache_size, UNIT_MB, 0, 1024 * 1024, "128MB"), NULL, false,
-	 "Memory for caching reconstructed pages."},
-	{NULL, INT_SETTING(max_open_layer_files, UNIT_NONE, 8, 30000, "4000"), NULL, true,
-	 "Maximum number of layer files that are kept open; the least recently used are\n"
-	 "closed.  Each uses a file descriptor, a memory mapping, and up to 32 kB of memory\n"
-	 "for its dictionary.  The limit on open files may reduce this number."},
-	{NULL, INT_SETTING(min_free_space, UNIT_MB, 0, 1024 * 1024, "512MB"), NULL, true,
-	 "When less disk space than this is free, the store receives no more WAL: commits\n"
-	 "wait, reads continue.  The space is reserved for writing in-memory layers, so it\n"
-	 "should be at least checkpoint_distance.  Merges and image files do not use it."},
-	{NULL, STRING_SETTING(wal_compression, "zstd"), check_wal_compression, true,
-	 "Compression of WAL files whose contents are in layer files: zstd or none.\n"
-	 "\"zstd -d\" converts a compressed file to one that pg_waldump can read."},
-	{NULL, INT_SETTING(wait_timeout, UNIT_MS, 1, INT_MAX, "60s"), NULL, true,
-	 "Maximum time that a read waits for WAL that it needs."},
-	{NULL, INT_SETTING(idle_timeline_timeout, UNIT_S, 0, INT_MAX / 1000, "5min"), NULL, true,
-	 "A branch is opened when it is first used.  It is closed, and then needs no\n"
-	 "memory, threads or open files, when it has not been used for this long and all\n"
-	 "of its WAL is in layer files (see checkpoint_timeout).  0 means never."},
-
-	{"Compaction", INT_SETTING(compaction_workers, UNIT_NONE, 0, 64, "1"), NULL, false,
-	 "Number of threads that merge layer files, create image files and remove files\n"
-	 "that nothing can read any more, and number of additional threads that only merge\n"
-	 "newly written files.  0 turns all of this off, so files accumulate."},
-	{NULL, INT_SETTING(compaction_threshold, UNIT_NONE, 2, 1000, "4"), NULL, true,
-	 "Number of newly written files that are merged into files ordered by key."},
-	{NULL, INT_SETTING(compaction_fanout, UNIT_NONE, 2, 1000, "4"), NULL, true,
-	 "Number of such merged sets of one level that are merged into one of the next."},
-	{NULL, INT_SETTING(compaction_backlog, UNIT_NONE, 2, 100000, "40"), NULL, true,
-	 "Number of newly written files waiting to be merged at which the store receives\n"
-	 "WAL only as fast as it merges files; from half this number on, it gradually slows\n"
-	 "down.  Must be at least compaction_threshold.  If files cannot be merged, because\n"
-	 "the disk is full or a file is damaged, WAL is received at 1 MB/s."},
-	{NULL, INT_SETTING(target_file_size, UNIT_MB, 1, 65536, "128MB"), NULL, true,
-	 "Approximate size of a merged file or an image file."},
-	{NULL, INT_SETTING(compaction_memory, UNIT_MB, 1, 65536, "64MB"), NULL, true,
-	 "Approximate memory that a merge may use, for each thread."},
-	{NULL, INT_SETTING(image_delta_records, UNIT_NONE, 1, 1000000, "16"), NULL, true,
-	 "An image file of a range of pages is created when, since the last one, an average\n"
-	 "of this many records for each page have accumulated, ..."},
-	{NULL, INT_SETTING(image_delta_percent, UNIT_NONE, 1, 10000, "300"), NULL, true,
-	 "... or records whose size is this percentage of the image's size, ..."},
-	{NULL, INT_SETTING(image_delta_layers, UNIT_NONE, 1, 1000, "8"), NULL, true,
-	 "... or a tenth of either, in this many files that overlap the range."},
-
-	{"History", INT_SETTING(gc_horizon, UNIT_MB, 0, INT_MAX, "64MB"), NULL, true,
-	 "A branch can begin at any point of its parent's history within this amount of\n"
-	 "WAL ..."},
-	{NULL, INT_SETTING(pitr_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, true,
-	 "... and within this time.  History that is older than both is removed, except the\n"
-	 "points at which branches begin.  Time is counted while the store is running, from\n"
-	 "when it received the WAL, so setting a clock does not make history older."},
-
-	{"Trash", INT_SETTING(trash_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, false,
-	 "How long deleted branches and tenants are kept in the trash, from which \"branch\n"
-	 "undelete\" and \"tenant undelete\" restore them.  Until then they use disk space\n"
-	 "(\"branch list --deleted\").  Time is counted while the store is running.  0 turns\n"
-	 "the trash off."},
-
-	{"Log", STRING_SETTING(log_level, "log"), check_log_level, true,
-	 "Minimum level of messages that are logged: debug, log or warning."},
-};
 
 static PsError *
 config_error(const char *path, int line, const char *fmt, ...) pg_attribute_printf(3, 4);
@@ -193,118 +32,6 @@ config_error(const char *path, int line, const char *fmt, ...)
 }
 
 /* ---- values ---- */
-
-static bool
-address_is_loopback(const char *name)
-{
-	struct in_addr v4;
-	struct in6_addr v6;
-
-	if (strcmp(name, "localhost") == 0)
-		return true;
-	if (inet_pton(AF_INET, name, &v4) == 1)
-		return (ntohl(v4.s_addr) >> 24) == 127;
-	if (inet_pton(AF_INET6, name, &v6) == 1)
-		return IN6_IS_ADDR_LOOPBACK(&v6);
-	return false;
-}
-
-char **
-config_addresses(const char *listen_addresses, int *n)
-{
-	char **names = pg_malloc(sizeof(char *) * (strlen(listen_addresses) + 1));
-
-	*n = 0;
-	for (const char *p = listen_addresses;;)
-	{
-		size_t len;
-
-		p += strspn(p, ", \t");
-		len = strcspn(p, ", \t");
-		if (len == 0)
-			break;
-		names[(*n)++] = pnstrdup(p, len);
-		p += len;
-	}
-	return names;
-}
-
-void
-config_free_addresses(char **names, int n)
-{
-	for (int i = 0; i < n; i++)
-		free(names[i]);
-	free(names);
-}
-
-static const char *
-check_addresses(const char *value, const char **hint)
-{
-	int n;
-	char **names = config_addresses(value, &n);
-	bool ok = true;
-
-	for (int i = 0; i < n; i++)
-		ok = ok && address_is_loopback(names[i]);
-	config_free_addresses(names, n);
-	if (ok)
-		return NULL;
-	*hint = "Use localhost, 127.0.0.1 or ::1, or nothing for the Unix socket alone.";
-	return "only loopback addresses may be listened on, for clients are not authenticated yet";
-}
-
-static const char *
-check_directory(const char *value, const char **hint)
-{
-	return value[0] == '\0' || value[0] == '/' ? NULL : "it must be an absolute path";
-}
-
-static const char *
-check_wal_compression(const char *value, const char **hint)
-{
-	return strcmp(value, "zstd") == 0 || strcmp(value, "none") == 0 ? NULL : "there are zstd and none";
-}
-
-static const char *
-check_io_method(const char *value, const char **hint)
-{
-	AioMethod method;
-
-	return aio_method_by_name(value, &method) ? NULL : "there are io_uring, worker and sync";
-}
-
-static bool
-parse_log_level(const char *value, PsLogLevel *level)
-{
-	static const char *const names[] = {"debug", "log", "warning"};
-
-	for (int i = 0; i < lengthof(names); i++)
-	{
-		if (strcmp(value, names[i]) == 0)
-		{
-			*level = (PsLogLevel) i;
-			return true;
-		}
-	}
-	return false;
-}
-
-static const char *
-check_log_level(const char *value, const char **hint)
-{
-	PsLogLevel level;
-
-	return parse_log_level(value, &level) ? NULL : "it must be debug, log or warning";
-}
-
-PsLogLevel
-config_log_level(const Config *config)
-{
-	PsLogLevel level = PS_LOG;
-
-	parse_log_level(config->log_level, &level);
-	return level;
-}
 
 /*
  * A number with or without a unit.  It must be a multiple of the setting's unit;
@@ -385,6 +112,21 @@ bad:
 	return false;
 }
 
+/* The words that PostgreSQL accepts; false: it is none of them. */
+static bool
+parse_bool_word(const char *value, bool *result)
+{
+	static const char *const words[] = {"on", "off", "true", "false", "yes", "no", "1", "0"};
+
+	for (int i = 0; i < lengthof(words); i++)
+		if (pg_strcasecmp(value, words[i]) == 0)
+		{
+			*result = i % 2 == 0;
+			return true;
+		}
+	return false;
+}
+
 static PsError *
 set_value(Config *config, const Setting *s, const char *value, const char *path, int line)
 {
@@ -394,6 +136,11 @@ set_value(Config *config, const Setting *s, const char *value, const char *path,
 
 		if (!parse_int(s, value, (int *) ((char *) config + s->offset), problem, sizeof(problem)))
 			return config_error(path, line, "invalid value \"%s\" for \"%s\": %s", value, s->name, problem);
+	}
+	else if (s->type == SETTING_BOOL)
+	{
+		if (!parse_bool_word(value, (bool *) ((char *) config + s->offset)))
+			return config_error(path, line, "invalid value \"%s\" for \"%s\": it must be on or off", value, s->name);
 	}
 	else
 	{
@@ -485,41 +232,23 @@ parse_line(Config *config, char *text, const char *path, int line)
 							 "Example: checkpoint_distance = 256MB");
 	if (name == NULL)
 		return NULL;
-	for (int i = 0; i < lengthof(settings); i++)
+	for (int i = 0; i < config_nsettings; i++)
 	{
-		if (strcmp(settings[i].name, name) == 0)
-			return set_value(config, &settings[i], value, path, line);
+		if (strcmp(config_settings[i].name, name) == 0)
+			return set_value(config, &config_settings[i], value, path, line);
 	}
 	initStringInfo(&names);
-	for (int i = 0; i < lengthof(settings); i++)
-		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", settings[i].name);
+	for (int i = 0; i < config_nsettings; i++)
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", config_settings[i].name);
 	err = ps_error_hint(config_error(path, line, "unknown setting \"%s\"", name), "Valid settings are: %s.",
 						names.data);
 	pfree(names.data);
 	return err;
 }
 
-/* Settings that do not fit each other, though each is within its limits. */
+/* Reads the file.  Does not check whether the settings fit each other. */
 static PsError *
-check_together(const Config *config, const char *path)
-{
-	if (config->compaction_threshold > config->compaction_backlog)
-		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID,
-									  "%s: \"compaction_threshold\" is %d, more than "
-									  "\"compaction_backlog\", which is %d: "
-									  "the store would take no more WAL before anything is merged",
-									  path, config->compaction_threshold, config->compaction_backlog),
-							 "Set \"compaction_backlog\" to twice \"compaction_threshold\" at least.");
-	if (config->min_free_space > 0 && config->min_free_space < config->checkpoint_distance)
-		ps_log(PS_WARNING,
-			   "%s: \"min_free_space\" is %d MB, less than \"checkpoint_distance\", which is %d MB: "
-			   "a full disk may have no room to write a layer",
-			   path, config->min_free_space, config->checkpoint_distance);
-	return NULL;
-}
-
-PsError *
-config_load(const char *store_dir, Config **result)
+read_config(const char *store_dir, Config **result)
 {
 	PsError *err = NULL;
 	Config *config = pg_malloc0(sizeof(Config));
@@ -537,8 +266,8 @@ config_load(const char *store_dir, Config **result)
 		goto done;
 	}
 	config->restart_needed = pg_strdup("");
-	for (int i = 0; i < lengthof(settings); i++)
-		PS_GOTO(set_value(config, &settings[i], settings[i].default_value, "default", i), done);
+	for (int i = 0; i < config_nsettings; i++)
+		PS_GOTO(set_value(config, &config_settings[i], config_settings[i].default_value, "default", i), done);
 
 	path = psprintf("%s/%s", config->store_dir, CONFIG_FILE_NAME);
 	file = fopen(path, "re");
@@ -566,7 +295,6 @@ config_load(const char *store_dir, Config **result)
 		err = ps_error(PS_SQLSTATE_IO, "could not read \"%s\": %m", path);
 		goto done;
 	}
-	PS_GOTO(check_together(config, path), done);
 	if (config->unix_socket_directory[0] == '\0')
 	{
 		free(config->unix_socket_directory);
@@ -589,15 +317,40 @@ done:
 	return err;
 }
 
+static PsError *
+check_config(const Config *config)
+{
+	char *path = psprintf("%s/%s", config->store_dir, CONFIG_FILE_NAME);
+	PsError *err = config_check_together(config, path);
+
+	pfree(path);
+	return err;
+}
+
+PsError *
+config_load(const char *store_dir, Config **result)
+{
+	Config *config;
+	PsError *err;
+
+	PS_TRY(read_config(store_dir, &config));
+	err = check_config(config);
+	if (err == NULL)
+		*result = config;
+	else
+		config_free(config);
+	return err;
+}
+
 void
 config_free(Config *config)
 {
 	if (config == NULL)
 		return;
-	for (int i = 0; i < lengthof(settings); i++)
+	for (int i = 0; i < config_nsettings; i++)
 	{
-		if (settings[i].type == SETTING_STRING)
-			free(*(char **) ((char *) config + settings[i].offset));
+		if (config_settings[i].type == SETTING_STRING)
+			free(*(char **) ((char *) config + config_settings[i].offset));
 	}
 	free(config->store_dir);
 	free(config->restart_needed);
@@ -613,6 +366,8 @@ setting_differs(const Setting *s, const Config *a, const Config *b)
 
 	if (s->type == SETTING_INT)
 		return *(const int *) x != *(const int *) y;
+	if (s->type == SETTING_BOOL)
+		return *(const bool *) x != *(const bool *) y;
 	return strcmp(*(char *const *) x, *(char *const *) y) != 0;
 }
 
@@ -626,6 +381,8 @@ show_value(const Setting *s, const Config *config)
 
 	if (s->type == SETTING_STRING)
 		return *(char *const *) field;
+	if (s->type == SETTING_BOOL)
+		return *(const bool *) field ? "on" : "off";
 	snprintf(text, sizeof(text), "%d%s", *(const int *) field, units[s->unit]);
 	return text;
 }
@@ -639,6 +396,8 @@ copy_value(const Setting *s, Config *config, const Config *other)
 
 	if (s->type == SETTING_INT)
 		*(int *) to = *(const int *) from;
+	else if (s->type == SETTING_BOOL)
+		*(bool *) to = *(const bool *) from;
 	else
 	{
 		free(*(char **) to);
@@ -651,28 +410,39 @@ config_reload(Config *running, Config **result)
 {
 	Config *fresh;
 	StringInfoData names;
+	PsError *err;
 
-	PS_TRY(config_load(running->store_dir, &fresh));
+	PS_TRY(read_config(running->store_dir, &fresh));
 	initStringInfo(&names);
-	for (int i = 0; i < lengthof(settings); i++)
+	for (int i = 0; i < config_nsettings; i++)
 	{
-		const Setting *s = &settings[i];
+		const Setting *s = &config_settings[i];
 
-		if (!setting_differs(s, running, fresh))
+		if (s->reloads || !setting_differs(s, running, fresh))
 			continue;
-		if (s->reloads)
-			ps_log(PS_LOG, "setting \"%s\" changed to \"%s\"", s->name, show_value(s, fresh));
-		else
-		{
-			ps_log(PS_WARNING, "setting \"%s\" cannot be changed to \"%s\" without a restart of the store", s->name,
-				   show_value(s, fresh));
-			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", s->name);
-			copy_value(s, fresh, running);
-		}
+		ps_log(PS_WARNING, "setting \"%s\" cannot be changed to \"%s\" without a restart of the store", s->name,
+			   show_value(s, fresh));
+		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", s->name);
+		copy_value(s, fresh, running);
 	}
 	free(fresh->restart_needed);
 	fresh->restart_needed = pg_strdup(names.data);
 	pfree(names.data);
+
+	/* the values that will be in force, some of which are not those of the file */
+	err = check_config(fresh);
+	if (err != NULL)
+	{
+		config_free(fresh);
+		return err;
+	}
+	for (int i = 0; i < config_nsettings; i++)
+	{
+		const Setting *s = &config_settings[i];
+
+		if (s->reloads && setting_differs(s, running, fresh))
+			ps_log(PS_LOG, "setting \"%s\" changed to \"%s\"", s->name, show_value(s, fresh));
+	}
 	fresh->older = running;
 	*result = fresh;
 	return NULL;
@@ -694,9 +464,9 @@ config_write_default(StringInfo out)
 						   "#\n"
 						   "# A change takes effect when the store reloads this file (\"pageserver_ctl reload\"\n"
 						   "# or SIGHUP), except for settings marked below, which require a restart.\n");
-	for (int i = 0; i < lengthof(settings); i++)
+	for (int i = 0; i < config_nsettings; i++)
 	{
-		const Setting *s = &settings[i];
+		const Setting *s = &config_settings[i];
 
 		if (s->section != NULL)
 			appendStringInfo(out, "\n\n# ---- %s ----\n", s->section);

@@ -1,7 +1,7 @@
 /*
  * config.h
  *	  Settings of the store: STORE/pageserver.conf, "name = value" as in
- *	  postgresql.conf.  The table in config.c has names, units, defaults and
+ *	  postgresql.conf.  The table in config_table.c has names, units, defaults and
  *	  descriptions; the file is generated from it.
  */
 #ifndef PS_CONFIG_H
@@ -53,6 +53,26 @@ typedef struct Config
 	int gc_horizon;     /* MB of WAL back from the newest that stay readable */
 	int pitr_interval;  /* s back from now that stay readable */
 	int trash_interval; /* s that deleted branches and tenants stay in the trash */
+	/* object storage: see ObjectSettings in remote/object.h; NULL is like "" */
+	char *remote_storage; /* s3://BUCKET[/PREFIX] or file:///DIRECTORY; "": none */
+	char *remote_endpoint;
+	char *remote_region;
+	char *remote_path_style; /* auto, on, off */
+	char *remote_ca_file;
+	bool remote_verify_tls;
+	char *remote_proxy;
+	char *remote_key_file;
+	char *remote_sse;
+	char *remote_storage_class;
+	int remote_connections;
+	int remote_part_size;      /* MB */
+	int remote_delete_delay;   /* s after which objects that are not needed any more are deleted */
+	int remote_check_interval; /* s between two checks that no other store has taken over a tenant */
+	bool remote_require_ownership;
+	/* WAL in object storage */
+	char *wal_acknowledge;   /* see config_wal_acknowledge() */
+	int wal_upload_interval; /* ms */
+	int wal_upload_max_lag;  /* s; 0: no limit */
 	/* log */
 	char *log_level; /* debug, log, warning: see config_log_level() */
 	/* after a reload */
@@ -84,6 +104,15 @@ extern PsError *config_reload(Config *running, Config **fresh);
 
 /* The setting log_level. */
 extern PsLogLevel config_log_level(const Config *config);
+
+/* The setting wal_acknowledge: where WAL must be durable before commits are acknowledged. */
+typedef enum WalAcknowledge
+{
+	WAL_ACKNOWLEDGE_LOCAL, /* on the store's disk */
+	WAL_ACKNOWLEDGE_BUCKET /* also in object storage */
+} WalAcknowledge;
+
+extern WalAcknowledge config_wal_acknowledge(const Config *config);
 
 /* Appends the documented file with all defaults, for "pageserver --init". */
 extern void config_write_default(StringInfo out);

@@ -29,7 +29,7 @@ read_format(ObjectStore *store, const ObjectWait *wait, PsId *id, bool *found)
 	PsError *err = object_get(store, FORMAT_KEY, FORMAT_MAX, &data, &len, wait);
 
 	*found = err == NULL;
-	if (err != NULL && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
+	if (object_is_missing(err))
 	{
 		ps_error_free(err);
 		err = NULL;
@@ -124,7 +124,7 @@ bucket_get(ObjectStore *store, const BucketKey *key, size_t max, const ObjectWai
 
 	*data = object;
 	*found = err == NULL;
-	if (err != NULL && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
+	if (object_is_missing(err))
 	{
 		ps_error_free(err);
 		return NULL;

@@ -15,7 +15,8 @@
 typedef enum LinkKind
 {
 	LINK_CHUNK = 1,
-	LINK_FENCE = 2
+	LINK_FENCE = 2,
+	LINK_CUT = 3
 } LinkKind;
 
 #define LINK_FIELDS 60
@@ -83,6 +84,18 @@ make_object(const Chain *chain, const Link *link, const char *wal, char **data, 
 	return envelope_make(&link_format, raw, wal, link->chunk.end - link->chunk.start, data, len);
 }
 
+static void
+get_fields(const char *raw, PsId *timeline, Link *link)
+{
+	memcpy(timeline, raw + AT_TIMELINE, sizeof(PsId));
+	link->kind = ps_get32(raw + AT_KIND);
+	link->chunk = (ChainChunk) {.number = ps_get64(raw + AT_NUMBER),
+								.generation = ps_get64(raw + AT_GENERATION),
+								.compute_generation = ps_get64(raw + AT_COMPUTE_GENERATION),
+								.start = ps_get64(raw + AT_START),
+								.end = ps_get64(raw + AT_END)};
+}
+
 /* Reads an object; *found false and no error: there is none. */
 static PsError *
 read_object(const Chain *chain, uint64 number, const ObjectWait *wait, Link *link, char **wal, bool *found)
@@ -104,15 +117,9 @@ read_object(const Chain *chain, uint64 number, const ObjectWait *wait, Link *lin
 	err = envelope_open(&link_format, name, data, data_len, raw, wal, &len);
 	free(data);
 	PS_TRY(err);
-	memcpy(&timeline, raw + AT_TIMELINE, sizeof(PsId));
-	link->kind = ps_get32(raw + AT_KIND);
-	link->chunk = (ChainChunk) {.number = ps_get64(raw + AT_NUMBER),
-								.generation = ps_get64(raw + AT_GENERATION),
-								.compute_generation = ps_get64(raw + AT_COMPUTE_GENERATION),
-								.start = ps_get64(raw + AT_START),
-								.end = ps_get64(raw + AT_END)};
+	get_fields(raw, &timeline, link);
 	if (!ps_id_equal(&timeline, &chain->timeline) || link->chunk.number != number ||
-		(link->kind != LINK_CHUNK && link->kind != LINK_FENCE) || link->chunk.end - link->chunk.start != len ||
+		link->kind < LINK_CHUNK || link->kind > LINK_CUT || link->chunk.end - link->chunk.start != len ||
 		(len > 0) != (link->kind == LINK_CHUNK))
 	{
 		free(*wal);
@@ -132,7 +139,7 @@ add_link(Chain *chain, const Link *link)
 		chain->room = Max(chain->room * 2, 16);
 		chain->links = pg_realloc(chain->links, chain->room * sizeof(Link));
 	}
-	if (link->kind == LINK_CHUNK)
+	if (link->kind != LINK_FENCE)
 	{
 		for (int i = chain->nlinks - 1; i >= 0 && chain->links[i].chunk.end > link->chunk.start; i--)
 			chain->links[i].chunk.end = link->chunk.start;
@@ -154,11 +161,11 @@ accept_link(Chain *chain, const Link *link, const char *wal, const ChainSink *si
 
 	if (link->chunk.generation > chain->owner.generation && BUCKET_RULE(RULE_STOP_AT_NEWER))
 		return claim_fenced(&chain->owner, wait);
-	if (link->kind == LINK_CHUNK && link->chunk.start > chain->end)
+	if (link->kind != LINK_FENCE && link->chunk.start > chain->end)
 		return ps_error(PS_SQLSTATE_CORRUPTED,
 						"object \"%s\" has WAL from %X/%X on, but the one before it ends at %X/%X",
 						bucket_key_format(&key, name), LSN_FORMAT_ARGS(link->chunk.start), LSN_FORMAT_ARGS(chain->end));
-	if (link->kind == LINK_CHUNK)
+	if (link->kind != LINK_FENCE)
 		PS_TRY(sink->chunk(sink->arg, &link->chunk, wal));
 	add_link(chain, link);
 	return NULL;
@@ -277,6 +284,28 @@ chain_append(Chain *chain, XLogRecPtr start, const char *wal, size_t len, uint64
 }
 
 PsError *
+chain_cut(Chain *chain, XLogRecPtr lsn, const ObjectWait *wait)
+{
+	if (chain->pending != NULL || lsn > chain->end)
+		return ps_error(PS_SQLSTATE_INTERNAL, "a chain that ends at %X/%X cannot be cut off at %X/%X%s",
+						LSN_FORMAT_ARGS(chain->end), LSN_FORMAT_ARGS(lsn),
+						chain->pending != NULL ? ", with a chunk whose outcome is unknown" : "");
+	chain->pending_link = (Link) {.kind = LINK_CUT,
+								  .chunk = {.number = chain->next,
+											.generation = chain->owner.generation,
+											.start = lsn,
+											.end = lsn}};
+	PS_TRY(make_object(chain, &chain->pending_link, NULL, &chain->pending, &chain->pending_len));
+	return chain_settle(chain, wait);
+}
+
+bool
+chain_is_unsettled(const Chain *chain)
+{
+	return chain->pending != NULL;
+}
+
+PsError *
 chain_settle(Chain *chain, const ObjectWait *wait)
 {
 	BucketKey key = link_key(chain, chain->next);
@@ -306,6 +335,19 @@ chain_end(Chain *chain)
 	end = chain->end;
 	pthread_mutex_unlock(&chain->lock);
 	return end;
+}
+
+XLogRecPtr
+chain_start(Chain *chain)
+{
+	XLogRecPtr start = InvalidXLogRecPtr;
+
+	pthread_mutex_lock(&chain->lock);
+	for (int i = 0; i < chain->nlinks && start == InvalidXLogRecPtr; i++)
+		if (chain->links[i].kind == LINK_CHUNK)
+			start = chain->links[i].chunk.start;
+	pthread_mutex_unlock(&chain->lock);
+	return start;
 }
 
 uint64
@@ -338,4 +380,60 @@ chain_remove_before(Chain *chain, uint64 number, Deleter *deleter)
 	if (n > 0)
 		memmove(chain->links, chain->links + n, chain->nlinks * sizeof(Link));
 	pthread_mutex_unlock(&chain->lock);
+}
+
+/* ---- reading, by anybody ---- */
+
+PsError *
+chain_peek(ObjectStore *store, const BucketKey *key, const ObjectWait *wait, ChainChunk *chunk, bool *fence,
+		   bool *found)
+{
+	char data[128];
+	char raw[LINK_FIELDS];
+	char name[BUCKET_KEY_TEXT];
+	PsId timeline;
+	Link link;
+	size_t len;
+	PsError *err;
+
+	Assert(envelope_head(&link_format) <= sizeof(data));
+	bucket_key_format(key, name);
+	err = object_get_range(store, name, 0, envelope_head(&link_format), data, &len, wait);
+	*found = err == NULL;
+	if (object_is_missing(err))
+	{
+		ps_error_free(err);
+		return NULL;
+	}
+	PS_TRY(err);
+	PS_TRY(envelope_peek(&link_format, name, data, len, raw));
+	get_fields(raw, &timeline, &link);
+	*chunk = link.chunk;
+	*fence = link.kind == LINK_FENCE;
+	return NULL;
+}
+
+PsError *
+chain_read(ObjectStore *store, const PsId *tenant, const PsId *timeline, uint64 number, XLogRecPtr lsn,
+		   const ChainSink *sink, const ObjectWait *wait, XLogRecPtr *end)
+{
+	Chain chain = {.owner = {store, *tenant, PG_UINT64_MAX}, .timeline = *timeline, .end = lsn, .next = number};
+	bool found = true;
+	PsError *err = NULL;
+
+	pthread_mutex_init(&chain.lock, NULL);
+	while (err == NULL && found)
+	{
+		Link link;
+		char *wal;
+
+		err = read_object(&chain, chain.next, wait, &link, &wal, &found);
+		if (err == NULL && found)
+			err = accept_link(&chain, &link, wal, sink, wait);
+		free(wal);
+	}
+	*end = chain.end;
+	pthread_mutex_destroy(&chain.lock);
+	free(chain.links);
+	return err;
 }

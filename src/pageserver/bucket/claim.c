@@ -12,6 +12,7 @@
 
 #define CLAIM_MAX     65536
 #define CLAIM_VERSION 1
+#define TIME_MAX      INT64CONST(253402300799) /* s, the end of the year 9999 */
 
 static const JsonFormat claim_format = {"claim", "pageserver claim", "version", CLAIM_VERSION, CLAIM_VERSION, NULL};
 
@@ -23,24 +24,22 @@ claim_key(const PsId *tenant, uint64 generation)
 
 /* ---- the object ---- */
 
-static PsError *
-claim_text(const PsId *tenant, const Claim *claim, const char *key, char **text)
+json_t *
+claim_to_json(const PsId *tenant, const Claim *claim)
 {
 	char tenant_text[PS_ID_TEXT];
 	char id[PS_ID_TEXT];
 	char took_over[PS_ID_TEXT] = "";
 	char store[PS_ID_TEXT];
 	char generation[32];
-	json_t *members;
 
 	if (claim->has_took_over)
 		ps_id_format(&claim->took_over, took_over);
 	snprintf(generation, sizeof(generation), UINT64_FORMAT, claim->generation);
-	members = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "tenant", ps_id_format(tenant, tenant_text),
-						"generation", generation, "id", ps_id_format(&claim->id, id), "took_over", took_over,
-						"store", ps_id_format(&claim->store, store), "host", claim->host, "path", claim->path,
-						"time", (json_int_t) claim->time);
-	return json_file_text(&claim_format, CLAIM_VERSION, members, key, text);
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "tenant", ps_id_format(tenant, tenant_text),
+					 "generation", generation, "id", ps_id_format(&claim->id, id), "took_over", took_over, "store",
+					 ps_id_format(&claim->store, store), "host", claim->host, "path", claim->path, "time",
+					 (json_int_t) claim->time);
 }
 
 static bool
@@ -59,26 +58,30 @@ get_id(const json_t *root, const char *name, PsId *id)
 	return text != NULL && ps_id_parse(text, id);
 }
 
-/* False: a member is missing or invalid, or it is the claim of another tenant or generation. */
-static bool
+bool
 claim_from_json(const json_t *root, const PsId *tenant, Claim *claim)
 {
 	PsId of;
 	char generation[32];
-	char expected[32];
+	char normal[32];
 	char took_over[PS_ID_TEXT];
 	const json_t *time = json_object_get(root, "time");
 
-	snprintf(expected, sizeof(expected), UINT64_FORMAT, claim->generation);
+	memset(claim, 0, sizeof(*claim));
 	if (!get_id(root, "tenant", &of) || !ps_id_equal(&of, tenant) ||
-		!get_text(root, "generation", generation, sizeof(generation)) || strcmp(generation, expected) != 0 ||
+		!get_text(root, "generation", generation, sizeof(generation)) ||
 		!get_id(root, "id", &claim->id) || !get_text(root, "took_over", took_over, sizeof(took_over)) ||
 		!get_id(root, "store", &claim->store) || !get_text(root, "host", claim->host, sizeof(claim->host)) ||
 		!get_text(root, "path", claim->path, sizeof(claim->path)) || !json_is_integer(time))
 		return false;
+	claim->generation = strtoull(generation, NULL, 10);
+	snprintf(normal, sizeof(normal), UINT64_FORMAT, claim->generation);
+	if (strcmp(generation, normal) != 0)
+		return false;
 	claim->time = json_integer_value(time);
 	claim->has_took_over = took_over[0] != '\0';
-	return !claim->has_took_over || ps_id_parse(took_over, &claim->took_over);
+	return claim->time >= 0 && claim->time <= TIME_MAX &&
+		   (!claim->has_took_over || ps_id_parse(took_over, &claim->took_over));
 }
 
 static PsError *
@@ -98,27 +101,25 @@ read_claim(ObjectStore *store, const PsId *tenant, uint64 generation, const Obje
 	err = json_file_parse(&claim_format, name, data, len, &root);
 	free(data);
 	PS_TRY(err);
-	memset(claim, 0, sizeof(*claim));
-	claim->generation = generation;
-	if (!claim_from_json(root, tenant, claim))
+	if (!claim_from_json(root, tenant, claim) || claim->generation != generation)
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "claim \"%s\" has a missing or invalid member", name);
 	json_decref(root);
 	return err;
 }
 
-/* Whether there is a claim, readable or not. */
+/* Whether there is a claim, valid or not. */
 static PsError *
 claim_exists(ObjectStore *store, const PsId *tenant, uint64 generation, const ObjectWait *wait, bool *exists)
 {
 	BucketKey key = claim_key(tenant, generation);
-	char *data;
+	char name[BUCKET_KEY_TEXT];
+	char byte;
 	size_t len;
-	PsError *err = bucket_get(store, &key, CLAIM_MAX, wait, &data, &len, exists);
+	PsError *err = object_get_range(store, bucket_key_format(&key, name), 0, 1, &byte, &len, wait);
 
-	free(data);
-	if (err != NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED)) /* it is too large */
+	*exists = err == NULL;
+	if (object_is_missing(err))
 	{
-		*exists = true;
 		ps_error_free(err);
 		return NULL;
 	}
@@ -167,9 +168,8 @@ claim_make(Claim *claim, const Claim *newest, const StoreIdentity *who)
 	claim->time = time(NULL);
 }
 
-/* The error that names the claim, or NULL if "theirs" is NULL. */
-static PsError *
-fenced_error(const PsId *tenant, uint64 generation, const Claim *theirs)
+PsError *
+claim_fenced_by(const PsId *tenant, uint64 generation, const Claim *theirs)
 {
 	char id[PS_ID_TEXT];
 	char since[64];
@@ -184,11 +184,14 @@ fenced_error(const PsId *tenant, uint64 generation, const Claim *theirs)
 	{
 		seconds = theirs->time;
 		strftime(since, sizeof(since), "%Y-%m-%d %H:%M:%S UTC", gmtime_r(&seconds, &tm));
-		err = ps_error_detail(ps_error(PS_SQLSTATE_FENCED,
-									   "store \"%s\" on host \"%s\" has taken over tenant \"%s\" at %s", theirs->path,
-									   theirs->host, id, since),
-							  "It has generation " UINT64_FORMAT ", this store has " UINT64_FORMAT ".",
-							  theirs->generation, generation);
+		err = ps_error(PS_SQLSTATE_FENCED, "store \"%s\" on host \"%s\" has taken over tenant \"%s\" at %s",
+					   theirs->path, theirs->host, id, since);
+		if (generation > 0)
+			ps_error_detail(err, "It has generation " UINT64_FORMAT ", this store has " UINT64_FORMAT ".",
+							theirs->generation, generation);
+		else
+			ps_error_detail(err, "It has generation " UINT64_FORMAT ", this store has never had the tenant.",
+							theirs->generation);
 	}
 	return ps_error_hint(err, "Nothing of the tenant can be changed here any more.  "
 							  "Use that store, or detach the tenant there and attach it here.");
@@ -205,7 +208,7 @@ claim_fenced(const TenantOwner *owner, const ObjectWait *wait)
 
 	ps_error_free(err);
 	if (!readable || newest.generation > owner->generation)
-		return fenced_error(&owner->tenant, owner->generation, readable ? &newest : NULL);
+		return claim_fenced_by(&owner->tenant, owner->generation, readable ? &newest : NULL);
 	err = ps_error(PS_SQLSTATE_FENCED,
 				   "another process writes to tenant \"%s\" with the claim of this store, generation " UINT64_FORMAT,
 				   ps_id_format(&owner->tenant, id), owner->generation);
@@ -227,7 +230,7 @@ claim_explain(const TenantOwner *owner, PsError *err, const ObjectWait *wait)
 {
 	PsError *fenced;
 
-	if (err == NULL || !(ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_NOT_FOUND)))
+	if (err == NULL || !(ps_error_is(err, PS_SQLSTATE_CORRUPTED) || object_is_missing(err)))
 		return err;
 	fenced = claim_check(owner, wait);
 	if (fenced == NULL)
@@ -248,7 +251,7 @@ claim_put(ObjectStore *store, const PsId *tenant, const Claim *claim, const Obje
 	PsError *err;
 
 	bucket_key_format(&key, name);
-	PS_TRY(claim_text(tenant, claim, name, &text));
+	PS_TRY(json_file_text(&claim_format, CLAIM_VERSION, claim_to_json(tenant, claim), name, &text));
 	err = object_put_once(store, name, text, strlen(text), wait, &outcome);
 	free(text);
 	PS_TRY(err);
@@ -257,7 +260,7 @@ claim_put(ObjectStore *store, const PsId *tenant, const Claim *claim, const Obje
 		err = read_claim(store, tenant, claim->generation, wait, &theirs, &found);
 		found = err == NULL && found;
 		ps_error_free(err);
-		return fenced_error(tenant, claim->generation, found ? &theirs : NULL);
+		return claim_fenced_by(tenant, claim->generation, found ? &theirs : NULL);
 	}
 	*owner = (TenantOwner) {store, *tenant, claim->generation};
 	return NULL;

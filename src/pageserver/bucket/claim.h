@@ -24,6 +24,8 @@
 #ifndef PS_CLAIM_H
 #define PS_CLAIM_H
 
+#include <jansson.h>
+
 #include "base/id.h"
 #include "remote/object.h"
 
@@ -71,6 +73,10 @@ extern void claim_make(Claim *claim, const Claim *newest, const StoreIdentity *w
 extern PsError *claim_put(ObjectStore *store, const PsId *tenant, const Claim *claim, const ObjectWait *wait,
 						  TenantOwner *owner);
 
+/* A claim as JSON, which the caller owns, and back.  False: a member is missing or invalid, or of another tenant. */
+extern json_t *claim_to_json(const PsId *tenant, const Claim *claim);
+extern bool claim_from_json(const json_t *root, const PsId *tenant, Claim *claim);
+
 /* PS_SQLSTATE_FENCED if there is a newer claim: the error names it. */
 extern PsError *claim_check(const TenantOwner *owner, const ObjectWait *wait);
 
@@ -80,6 +86,12 @@ extern PsError *claim_check(const TenantOwner *owner, const ObjectWait *wait);
  * that can be read.
  */
 extern PsError *claim_fenced(const TenantOwner *owner, const ObjectWait *wait);
+
+/*
+ * The error of an owner of a generation, or of one that has never been owner (0), that
+ * names the claim of somebody else, unless that is NULL.
+ */
+extern PsError *claim_fenced_by(const PsId *tenant, uint64 generation, const Claim *theirs);
 
 /*
  * For an owner that has found an object missing or not as it must be: returns the

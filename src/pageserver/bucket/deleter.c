@@ -30,6 +30,7 @@ struct Deleter
 	int n;
 	int room;
 	uint64 count;
+	bool running; /* deleter_run() is being executed: it alone removes from the list */
 };
 
 Deleter *
@@ -127,8 +128,8 @@ forget_keys(Deleter *deleter, int nkeys)
 	pthread_mutex_unlock(&deleter->lock);
 }
 
-PsError *
-deleter_run(Deleter *deleter, const ObjectWait *wait)
+static PsError *
+delete_due(Deleter *deleter, const ObjectWait *wait)
 {
 	BucketKey *keys = pg_malloc(BATCH * sizeof(BucketKey));
 	char(*texts)[BUCKET_KEY_TEXT] = pg_malloc(BATCH * BUCKET_KEY_TEXT);
@@ -147,6 +148,25 @@ deleter_run(Deleter *deleter, const ObjectWait *wait)
 	free(names);
 	free(texts);
 	free(keys);
+	return err;
+}
+
+PsError *
+deleter_run(Deleter *deleter, const ObjectWait *wait)
+{
+	PsError *err;
+	bool running;
+
+	pthread_mutex_lock(&deleter->lock);
+	running = deleter->running;
+	deleter->running = true;
+	pthread_mutex_unlock(&deleter->lock);
+	if (running)
+		return NULL;
+	err = delete_due(deleter, wait);
+	pthread_mutex_lock(&deleter->lock);
+	deleter->running = false;
+	pthread_mutex_unlock(&deleter->lock);
 	return err;
 }
 

@@ -34,7 +34,10 @@ extern void deleter_set_delay(Deleter *deleter, int64 delay);
  */
 extern void deleter_add(Deleter *deleter, const BucketKey *first, uint64 count);
 
-/* Deletes what is due.  What could not be deleted stays in the list. */
+/*
+ * Deletes what is due, unless another thread is doing that.  What could not be deleted
+ * stays in the list.
+ */
 extern PsError *deleter_run(Deleter *deleter, const ObjectWait *wait);
 
 /* The number of objects in the list; *next_due is the clock_now_ms() at which the first is due, 0: there is none. */

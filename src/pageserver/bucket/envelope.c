@@ -55,6 +55,17 @@ envelope_max(const EnvelopeFormat *format)
 	return HEADER + format->fields + ZSTD_compressBound(format->contents);
 }
 
+static PsError *
+check_version(const EnvelopeFormat *format, const char *key, const char *data)
+{
+	if (ps_get32(data + AT_VERSION) != format->version)
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+									  "object \"%s\", %s, has format version %u, this pageserver reads version %u",
+									  key, format->what, ps_get32(data + AT_VERSION), format->version),
+							 "Use the version of the program that wrote it.");
+	return NULL;
+}
+
 PsError *
 envelope_open(const EnvelopeFormat *format, const char *key, const char *data, size_t data_len, char *fields,
 			  char **contents, size_t *len)
@@ -67,11 +78,7 @@ envelope_open(const EnvelopeFormat *format, const char *key, const char *data, s
 		return ps_error(PS_SQLSTATE_CORRUPTED, "object \"%s\" is not %s", key, format->what);
 	if (ps_get32(data + AT_CRC) != crc_of(data + AT_VERSION, data_len - AT_VERSION))
 		return ps_error(PS_SQLSTATE_CORRUPTED, "object \"%s\", %s, has a wrong checksum", key, format->what);
-	if (ps_get32(data + AT_VERSION) != format->version)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
-									  "object \"%s\", %s, has format version %u, this pageserver reads version %u",
-									  key, format->what, ps_get32(data + AT_VERSION), format->version),
-							 "Use the version of the program that wrote it.");
+	PS_TRY(check_version(format, key, data));
 	*len = ps_get64(data + AT_CONTENTS_LEN);
 	if (ps_get32(data + AT_FIELDS_LEN) != format->fields || data_len < before || *len > format->contents)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "object \"%s\", %s, has invalid lengths", key, format->what);
@@ -85,6 +92,24 @@ envelope_open(const EnvelopeFormat *format, const char *key, const char *data, s
 		*contents = NULL;
 		return ps_error(PS_SQLSTATE_CORRUPTED, "object \"%s\", %s, cannot be decompressed", key, format->what);
 	}
+	memcpy(fields, data + HEADER, format->fields);
+	return NULL;
+}
+
+size_t
+envelope_head(const EnvelopeFormat *format)
+{
+	return HEADER + format->fields;
+}
+
+PsError *
+envelope_peek(const EnvelopeFormat *format, const char *key, const char *data, size_t data_len, char *fields)
+{
+	if (data_len < envelope_head(format) || ps_get32(data + AT_MAGIC) != format->magic)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "object \"%s\" is not %s", key, format->what);
+	PS_TRY(check_version(format, key, data));
+	if (ps_get32(data + AT_FIELDS_LEN) != format->fields)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "object \"%s\", %s, has invalid lengths", key, format->what);
 	memcpy(fields, data + HEADER, format->fields);
 	return NULL;
 }

@@ -42,4 +42,14 @@ extern size_t envelope_max(const EnvelopeFormat *format);
 extern PsError *envelope_open(const EnvelopeFormat *format, const char *key, const char *data, size_t data_len,
 							  char *fields, char **contents, size_t *len);
 
+/* Bytes of an object up to the end of its fields. */
+extern size_t envelope_head(const EnvelopeFormat *format);
+
+/*
+ * Copies the fields from the first envelope_head() bytes of an object, without the
+ * check of its checksum, which needs all of it.  Errors as of envelope_open().
+ */
+extern PsError *envelope_peek(const EnvelopeFormat *format, const char *key, const char *data, size_t data_len,
+							  char *fields);
+
 #endif /* PS_ENVELOPE_H */

@@ -4,6 +4,8 @@
  */
 #include "ps_fe.h"
 
+#include <ctype.h>
+
 #include "bucket/log_change.h"
 #include "sqlstate.h"
 
@@ -169,20 +171,28 @@ invalid:
 	return ps_error(PS_SQLSTATE_CORRUPTED, "not a change of a tenant");
 }
 
-char *
-log_change_text(const LogChange *change, size_t *len)
+json_t *
+log_change_json(const LogChange *change)
 {
 	json_t *saved = json_object();
 	json_t *timelines = json_object();
 	const char *id;
 	json_t *record;
-	char *text;
 
 	json_object_foreach(timelines_of(change), id, record)
 		json_object_set_new(timelines, id, save_record(record));
 	if (json_object_size(tenant_of(change)) > 0)
 		json_object_set(saved, "tenant", tenant_of(change));
 	json_object_set_new(saved, "timelines", timelines);
+	return saved;
+}
+
+char *
+log_change_text(const LogChange *change, size_t *len)
+{
+	json_t *saved = log_change_json(change);
+	char *text;
+
 	text = json_dumps(saved, JSON_COMPACT);
 	json_decref(saved);
 	*len = text != NULL ? strlen(text) : 0;
@@ -197,14 +207,74 @@ log_change_timeline(const LogChange *state, const char *id)
 	return record != NULL ? save_record(record) : NULL;
 }
 
+/* ---- members that this folder reads ---- */
+
+json_t *
+log_change_make_wal(uint64 chain, XLogRecPtr lsn)
+{
+	char chain_text[24];
+	char lsn_text[24];
+
+	snprintf(chain_text, sizeof(chain_text), UINT64_FORMAT, chain);
+	snprintf(lsn_text, sizeof(lsn_text), "%X/%X", LSN_FORMAT_ARGS(lsn));
+	return json_pack("{s:s, s:s}", "chain", chain_text, "lsn", lsn_text);
+}
+
+bool
+log_change_wal(const json_t *record, uint64 *chain, XLogRecPtr *lsn)
+{
+	const json_t *wal = json_object_get(record, "wal");
+	const char *chain_text = json_string_value(json_object_get(wal, "chain"));
+	const char *lsn_text = json_string_value(json_object_get(wal, "lsn"));
+	char *end;
+	uint32 high;
+	uint32 low;
+	int len = 0;
+
+	if (chain_text == NULL || !isdigit((unsigned char) chain_text[0]) || lsn_text == NULL ||
+		sscanf(lsn_text, "%X/%X%n", &high, &low, &len) != 2 || lsn_text[len] != '\0')
+		return false;
+	errno = 0;
+	*chain = strtoull(chain_text, &end, 10);
+	*lsn = (uint64) high << 32 | low;
+	return *end == '\0' && errno == 0;
+}
+
 /* ---- applying and folding ---- */
+
+/*
+ * The name of a member that is an object in the state and would not be one after the
+ * change; NULL: there is none.
+ */
+static const char *
+replaced_object(const json_t *state, json_t *change)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(change, name, value)
+	{
+		const json_t *before = json_object_get(state, name);
+		const char *inner;
+
+		if (!json_is_object(before))
+			continue;
+		inner = json_is_object(value) ? replaced_object(before, value) : name;
+		if (inner != NULL)
+			return inner;
+	}
+	return NULL;
+}
 
 PsError *
 log_change_check(const LogChange *state, const LogChange *change)
 {
 	const char *id;
 	json_t *record;
+	const char *replaced = replaced_object(tenant_of(state), tenant_of(change));
 
+	if (replaced != NULL)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "member \"%s\" of the tenant is an object, and is replaced", replaced);
 	json_object_foreach(timelines_of(change), id, record)
 	{
 		json_t *layers = json_object_get(json_object_get(timelines_of(state), id), "layers");
@@ -216,6 +286,10 @@ log_change_check(const LogChange *state, const LogChange *change)
 			continue;
 		if (layers == NULL)
 			return ps_error(PS_SQLSTATE_CORRUPTED, "timeline \"%s\" is changed, but does not exist", id);
+		replaced = replaced_object(json_object_get(timelines_of(state), id), record);
+		if (replaced != NULL)
+			return ps_error(PS_SQLSTATE_CORRUPTED, "member \"%s\" of timeline \"%s\" is an object, and is replaced",
+							replaced, id);
 		json_object_foreach(drop, name, value)
 		{
 			if (json_object_get(layers, name) == NULL)
@@ -246,11 +320,11 @@ set_member(json_t *object, const char *name, json_t *value, bool keep_null)
 
 	if (json_is_null(value) && !keep_null)
 		json_object_del(object, name);
-	else if (!json_is_object(value) || !json_is_object(before))
+	else if (!json_is_object(value))
 		json_object_set(object, name, value);
 	else
 	{
-		merged = json_copy(before);
+		merged = json_is_object(before) ? json_copy(before) : json_object();
 		json_object_foreach(value, inner, inner_value)
 			set_member(merged, inner, inner_value, keep_null);
 		json_object_set_new(object, name, merged);

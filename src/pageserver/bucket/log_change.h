@@ -6,11 +6,16 @@
  *
  * Both members are optional in a change.  A change replaces members of "tenant" and of
  * the records of timelines; members that are objects are merged, and null removes a
- * member, or a timeline.
+ * member, or a timeline.  A member that is an object stays one: two changes of which the
+ * first removes it could not be folded.
  *
  * A record with "layers", an array of texts "NAME ...", one for each layer file, is
  * a whole timeline, and replaces the one that is there.  Any other record changes it:
  * "drop", an array of names, removes files, then "add", an array of texts, adds some.
+ *
+ * A record's "wal", {"chain": TEXT, "lsn": LSN}, says that the timeline's files contain
+ * everything before that LSN, and which object of its WAL chain (chain.h) is the first
+ * with WAL behind it, as a decimal number.
  *
  * In memory these arrays are objects whose members are the names, so that the cost
  * of a change does not depend on the number of files.
@@ -21,6 +26,8 @@
 #define PS_LOG_CHANGE_H
 
 #include <jansson.h>
+
+#include "access/xlogdefs.h"
 
 #include "base/error.h"
 
@@ -39,15 +46,23 @@ extern void log_change_free(LogChange *change);
  */
 extern PsError *log_change_load(LogChange *change, const json_t *json);
 
+/* As JSON of the form above, which refers to parts of the change; the caller owns it. */
+extern json_t *log_change_json(const LogChange *change);
+
 /* The JSON as compact text; free() it.  NULL: no memory. */
 extern char *log_change_text(const LogChange *change, size_t *len);
 
 /* One timeline of a state, as JSON that the caller owns; NULL if there is no such timeline. */
 extern json_t *log_change_timeline(const LogChange *state, const char *id);
 
+/* The member "wal" of a record: to be set, NULL: out of memory; and to be read, false: it is missing or invalid. */
+extern json_t *log_change_make_wal(uint64 chain, XLogRecPtr lsn);
+extern bool log_change_wal(const json_t *record, uint64 *chain, XLogRecPtr *lsn);
+
 /*
  * PS_SQLSTATE_CORRUPTED unless the change fits the state: it changes timelines that
- * there are, drops files that there are, and adds files that there are not.
+ * there are, drops files that there are, adds files that there are not, and keeps members
+ * that are objects.
  */
 extern PsError *log_change_check(const LogChange *state, const LogChange *change);
 

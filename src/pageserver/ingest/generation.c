@@ -46,9 +46,12 @@ copy_owner(char out[OWNER_SIZE], const char *owner)
 	out[n] = '\0';
 }
 
-/* Raises the generation, first durably in the manifest, then in memory.  Caller holds generation_lock. */
+/*
+ * Raises the generation, first durably in the manifest, then in memory; waits until it is in object
+ * storage, too.  Caller holds generation_lock.
+ */
 static PsError *
-raise_generation(Timeline *tl, const char *owner, uint64 *generation)
+raise_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uint64 *generation)
 {
 	char new_owner[OWNER_SIZE];
 	TimelineChange change = {.owner = new_owner};
@@ -56,7 +59,8 @@ raise_generation(Timeline *tl, const char *owner, uint64 *generation)
 
 	copy_owner(new_owner, owner);
 	pthread_mutex_lock(&tl->manifest_lock);
-	*generation = change.generation = tl->generation + 1;
+	/* no store that owned the tenant before, in object storage, has given this one */
+	*generation = change.generation = Max(tl->generation + 1, tl->env->owner_generation << 32 | 1);
 	err = timeline_save(tl, &change, NULL);
 	if (err == NULL)
 	{
@@ -66,16 +70,30 @@ raise_generation(Timeline *tl, const char *owner, uint64 *generation)
 		pthread_mutex_unlock(&tl->lock);
 	}
 	pthread_mutex_unlock(&tl->manifest_lock);
+	/* a store that does not own the tenant any more must not start a compute */
+	if (err == NULL && tl->env->changes.wait != NULL)
+		err = tl->env->changes.wait(tl->env->changes.arg, &tl->spec->id, timeline_config(tl)->wait_timeout, cancel);
 	return err;
 }
 
 bool
 timeline_has_checkpoint(const Timeline *tl, const WalState *state)
 {
+	uint32 len = SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint);
+	char *record;
+	PsError *err;
+
 	if (!state->shutdown)
 		return false;
 	/* of its parent's WAL, a branch has only the page in which it begins (store/branch.c) */
-	return tl->ancestor == NULL || state->prev >= tl->spec->start_lsn - tl->spec->start_lsn % XLOG_BLCKSZ;
+	if (tl->ancestor != NULL && state->prev < tl->spec->start_lsn - tl->spec->start_lsn % XLOG_BLCKSZ)
+		return false;
+	/* a timeline that was restored from object storage has only WAL that is not in layer files */
+	record = pg_malloc(len);
+	err = wal_segments_read_record(tl->wal, state->prev, len, record);
+	free(record);
+	ps_error_free(err);
+	return err == NULL;
 }
 
 /*
@@ -197,7 +215,7 @@ static PsError *
 start_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uint64 *generation, WalState *state,
 				 XLogRecPtr *checkpoint_lsn)
 {
-	PsError *err = raise_generation(tl, owner, generation);
+	PsError *err = raise_generation(tl, owner, cancel, generation);
 
 	if (err == NULL)
 		err = append_checkpoint(tl, cancel);
@@ -206,6 +224,11 @@ start_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uin
 		pthread_mutex_lock(&tl->lock);
 		*state = tl->state;
 		pthread_mutex_unlock(&tl->lock);
+		/* the compute must never meet a store that has less WAL than the compute was started with */
+		err = wal_remote_wait(tl, state->end, timeline_config(tl)->wait_timeout, cancel);
+	}
+	if (err == NULL)
+	{
 		*checkpoint_lsn = state->prev;
 		ps_log(PS_LOG, "branch \"%s\": generation " UINT64_FORMAT " (%s) begins at %X/%X", timeline_name(tl),
 			   *generation, owner, LSN_FORMAT_ARGS(state->end));

@@ -25,6 +25,8 @@ struct WalReceiver
 	PsError *failed;           /* after a bad record, no WAL is accepted any more */
 	const CancelCheck *client; /* any thread calls it to find out that the client has disconnected; NULL: unknown */
 
+	void *wake_arg; /* of wal_receiver_set_wake(); owned by the connection's thread */
+
 	int64 owed_us;          /* delay for accepted bytes that was not waited for yet; owned by the connection's thread */
 	atomic_bool superseded; /* set under receive_lock, read by any thread */
 };
@@ -58,5 +60,16 @@ extern void ingest_forget(Timeline *tl);
 
 /* Publishes that WAL is durable up to lsn.  Caller holds receive_lock, not Timeline.lock. */
 extern PsError *receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev);
+
+/* ---- remote_wal.c: callers hold Timeline.lock ---- */
+
+/* flushed_lsn has risen from "before". */
+extern void remote_wal_flushed(Timeline *tl, XLogRecPtr before);
+
+/* Must the receiver wait for object storage (wal_upload_max_lag)? */
+extern bool remote_wal_is_late(const Timeline *tl);
+
+/* The end of the WAL that may be acknowledged. */
+extern XLogRecPtr remote_wal_acknowledged(const Timeline *tl);
 
 #endif /* PS_INGEST_IMPL_H */

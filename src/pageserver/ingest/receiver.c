@@ -76,6 +76,17 @@ receiver_read_marker(const char *dir)
 	return valid ? marker[0] : InvalidXLogRecPtr;
 }
 
+PsError *
+receiver_replace_marker(const char *dir, XLogRecPtr lsn)
+{
+	char *path = psprintf("%s/flushed", dir);
+	uint64 marker[2] = {lsn, ~lsn};
+	PsError *err = fs_replace_file(path, marker, sizeof(marker), 0, NULL);
+
+	pfree(path);
+	return err;
+}
+
 /*
  * Written in place, not by fs_replace_file(), because it is written for each sync of WAL;
  * its 16 bytes are in one sector.  Caller holds receive_lock, or opens the timeline.
@@ -102,11 +113,15 @@ receiver_sync_marker(Timeline *tl, XLogRecPtr lsn)
 PsError *
 receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev)
 {
+	XLogRecPtr before;
+
 	PS_TRY(write_marker(tl, lsn));
 	pthread_mutex_lock(&tl->lock);
+	before = tl->flushed_lsn;
 	tl->flushed_lsn = lsn;
 	tl->flushed_prev = prev;
 	tl->received_lsn = Max(tl->received_lsn, lsn);
+	remote_wal_flushed(tl, before);
 	pthread_cond_broadcast(&tl->changed);
 	pthread_mutex_unlock(&tl->lock);
 	return NULL;
@@ -163,6 +178,46 @@ wal_receiver_set_client(WalReceiver *receiver, const CancelCheck *client)
 	pthread_mutex_lock(&receiver->tl->receive_lock);
 	receiver->client = client;
 	pthread_mutex_unlock(&receiver->tl->receive_lock);
+}
+
+void
+wal_receiver_set_wake(WalReceiver *receiver, void (*wake)(void *arg), void *arg)
+{
+	Timeline *tl = receiver->tl;
+
+	receiver->wake_arg = arg;
+	/* receive_lock, so that an older receiver does not take the place of a newer one */
+	pthread_mutex_lock(&tl->receive_lock);
+	pthread_mutex_lock(&tl->lock);
+	if (tl->receiver == receiver)
+	{
+		tl->remote.on_change = wake;
+		tl->remote.on_change_arg = arg;
+	}
+	pthread_mutex_unlock(&tl->lock);
+	pthread_mutex_unlock(&tl->receive_lock);
+}
+
+XLogRecPtr
+wal_receiver_acknowledged(WalReceiver *receiver)
+{
+	XLogRecPtr lsn;
+
+	pthread_mutex_lock(&receiver->tl->lock);
+	lsn = remote_wal_acknowledged(receiver->tl);
+	pthread_mutex_unlock(&receiver->tl->lock);
+	return lsn;
+}
+
+XLogRecPtr
+wal_receiver_keep_from(WalReceiver *receiver)
+{
+	XLogRecPtr lsn;
+
+	pthread_mutex_lock(&receiver->tl->lock);
+	lsn = receiver->tl->remote.uploads ? receiver->tl->remote.lsn : InvalidXLogRecPtr;
+	pthread_mutex_unlock(&receiver->tl->lock);
+	return lsn;
 }
 
 bool
@@ -228,6 +283,9 @@ merge_delay(const Timeline *tl, size_t len)
 	return (int64) (Min(tl->level0, most) - most / 2) * 1000000 / (most - most / 2) * (int64) len / (1024 * 1024);
 }
 
+/* A wait for object storage: s, s, ": " or "", the last error or "". */
+#define UPLOAD_WAIT_FORMAT "object storage, which has no WAL of the last %lld s (wal_upload_max_lag is %d s)%s%s"
+
 bool
 wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size)
 {
@@ -236,15 +294,20 @@ wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size)
 	XLogRecPtr lag;
 	int level0;
 	bool merges;
+	int64 upload_lag;
 	char problem[sizeof(tl->upkeep_errors[0])];
 
 	pthread_mutex_lock(&tl->lock);
+	upload_lag = remote_wal_is_late(tl) ? wal_remote_lag(tl) : 0;
 	merges = merge_delay(tl, 1024 * 1024) != 0;
 	level0 = tl->level0;
 	lag = tl->flushed_lsn > tl->ingested_lsn ? tl->flushed_lsn - tl->ingested_lsn : 0;
-	strlcpy(problem, tl->upkeep_errors[UPKEEP_LEVEL0], sizeof(problem));
+	strlcpy(problem, upload_lag > 0 ? tl->remote.error : tl->upkeep_errors[UPKEEP_LEVEL0], sizeof(problem));
 	pthread_mutex_unlock(&tl->lock);
-	if (lag > (uint64) config->max_ingest_lag * 1024 * 1024)
+	if (upload_lag > 0)
+		snprintf(text, size, UPLOAD_WAIT_FORMAT, (long long) upload_lag / 1000, config->wal_upload_max_lag,
+				 problem[0] != '\0' ? ": " : "", problem);
+	else if (lag > (uint64) config->max_ingest_lag * 1024 * 1024)
 		snprintf(text, size, "ingest is " UINT64_FORMAT " MB of WAL behind (max_ingest_lag is %d MB)",
 				 lag / (1024 * 1024), config->max_ingest_lag);
 	else if (merges)
@@ -253,6 +316,17 @@ wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size)
 	else
 		return false;
 	return true;
+}
+
+void
+wal_receiver_unacknowledged_text(WalReceiver *receiver, char *text, size_t size)
+{
+	RemoteWal *remote = &receiver->tl->remote;
+
+	pthread_mutex_lock(&receiver->tl->lock);
+	snprintf(text, size, "WAL is not in object storage yet (wal_acknowledge is bucket)%s%s",
+			 remote->error[0] != '\0' ? ": " : "", remote->error);
+	pthread_mutex_unlock(&receiver->tl->lock);
 }
 
 /* Waits while the store is further behind than the settings allow, which slows down the sender. */
@@ -269,6 +343,7 @@ wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 	pthread_mutex_lock(&tl->lock);
 	while (err == NULL && !atomic_load(&receiver->superseded))
 	{
+		bool upload_is_late = remote_wal_is_late(tl);
 		int64 left;
 
 		if (tl->failed != NULL)
@@ -278,7 +353,7 @@ wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 		}
 		delay = merge_delay(tl, len);
 		left = delay < 0 ? 100 : begin + (receiver->owed_us + delay) / 1000 - clock_now_ms();
-		if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
+		if (tl->flushed_lsn - tl->ingested_lsn > max_lag || upload_is_late)
 			left = 100;
 		if (delay != 0)
 			timeline_report_wait(tl, WAIT_FOR_MERGES,
@@ -292,11 +367,20 @@ wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 			timeline_report_wait(tl, WAIT_FOR_INGEST, "%llu MB of WAL to be ingested (max_ingest_lag is %d MB)",
 								 (unsigned long long) (tl->flushed_lsn - tl->ingested_lsn) / (1024 * 1024),
 								 timeline_config(tl)->max_ingest_lag);
+		else
+			timeline_end_wait(tl, WAIT_FOR_INGEST);
+		if (upload_is_late)
+			timeline_report_wait(tl, WAIT_FOR_UPLOAD, UPLOAD_WAIT_FORMAT, (long long) wal_remote_lag(tl) / 1000,
+								 timeline_config(tl)->wal_upload_max_lag, tl->remote.error[0] != '\0' ? ": " : "",
+								 tl->remote.error);
+		else
+			timeline_end_wait(tl, WAIT_FOR_UPLOAD);
 		err = timeline_stopping_error(tl);
 		if (err == NULL)
 			err = cancel_wait(&wait, &tl->changed, &tl->lock, Min(left, 100));
 	}
 	timeline_end_wait(tl, WAIT_FOR_INGEST);
+	timeline_end_wait(tl, WAIT_FOR_UPLOAD);
 	pthread_mutex_unlock(&tl->lock);
 	/* the delay for a few bytes is too short to wait for, so it is summed up */
 	receiver->owed_us = Max(receiver->owed_us + delay - (clock_now_ms() - begin) * 1000, 0);
@@ -411,6 +495,10 @@ wal_receiver_close(WalReceiver *receiver)
 	pthread_mutex_lock(&tl->receive_lock);
 	if (tl->receiver == receiver)
 		tl->receiver = NULL;
+	pthread_mutex_lock(&tl->lock);
+	if (tl->remote.on_change != NULL && tl->remote.on_change_arg == receiver->wake_arg)
+		tl->remote.on_change = NULL;
+	pthread_mutex_unlock(&tl->lock);
 	pthread_mutex_unlock(&tl->receive_lock);
 	wal_decoder_free(receiver->decoder);
 	ps_error_free(receiver->failed);

@@ -234,7 +234,7 @@ rewrite(Timeline *tl, const History *history, Layer *layer, Layer *const *layers
 /*
  * Removes WAL segments before the newest state saved at or before History.wal_from: states
  * from there on are computed by decoding WAL from that state.  WAL that is not in layer
- * files is newer than that.
+ * files is newer than that.  WAL that is to be uploaded is kept, too.
  */
 static PsError *
 remove_wal(Timeline *tl, const History *history, GcResult *result)
@@ -242,6 +242,7 @@ remove_wal(Timeline *tl, const History *history, GcResult *result)
 	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
 	StringInfoData buf;
 	WalState state;
+	XLogRecPtr keep;
 	XLogSegNo segno;
 	XLogSegNo oldest;
 	XLogSegNo newest;
@@ -255,7 +256,13 @@ remove_wal(Timeline *tl, const History *history, GcResult *result)
 	pfree(buf.data);
 	if (err != NULL || !found)
 		return err;
-	XLByteToSeg(state.end, segno, tl->spec->segment_size);
+	keep = state.end;
+	/* WAL is uploaded from the page on in which object storage ends; that is not known before the tenant is claimed */
+	pthread_mutex_lock(&tl->lock);
+	if (tl->remote.uploads || timeline_has_object_storage(tl))
+		keep = Min(keep, tl->remote.lsn - tl->remote.lsn % XLOG_BLCKSZ);
+	pthread_mutex_unlock(&tl->lock);
+	XLByteToSeg(keep, segno, tl->spec->segment_size);
 	if (!wal_segments_range(tl->wal, &oldest, &newest) || oldest >= segno)
 		return NULL;
 	/* a manifest must have the new gc_cutoff first; there is none if no layer file was removed */

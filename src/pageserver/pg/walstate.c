@@ -522,12 +522,9 @@ wal_state_decode(const char *data, size_t len, WalState *state)
 	return NULL;
 }
 
-/*
- * Appends the header of the page at "page", whose first rem_len bytes continue a record, like AdvanceXLInsertBuffer()
- * in xlog.c.
- */
-static void
-append_page_header(StringInfo out, XLogRecPtr page, uint32 rem_len, uint64 system_identifier, uint32 segment_size)
+/* Like AdvanceXLInsertBuffer() in xlog.c. */
+void
+wal_append_page_header(StringInfo out, XLogRecPtr page, uint32 rem_len, uint64 system_identifier, uint32 segment_size)
 {
 	bool is_long = XLogSegmentOffset(page, segment_size) == 0;
 	XLogLongPageHeaderData hdr = {0};
@@ -598,7 +595,7 @@ wal_make_shutdown_checkpoint(const WalState *state, uint64 system_identifier, ui
 
 		if (pos % XLOG_BLCKSZ == 0)
 		{
-			append_page_header(bytes, pos, done == 0 ? 0 : sizeof(record) - done, system_identifier, segment_size);
+			wal_append_page_header(bytes, pos, done == 0 ? 0 : sizeof(record) - done, system_identifier, segment_size);
 			pos = wal_record_start_after(pos, segment_size);
 		}
 		n = Min(sizeof(record) - done, XLOG_BLCKSZ - pos % XLOG_BLCKSZ);

@@ -64,4 +64,8 @@ extern void wal_make_shutdown_checkpoint(const WalState *state, uint64 system_id
 										 pg_time_t now, StringInfo bytes, CheckPoint *checkpoint,
 										 XLogRecPtr *start, XLogRecPtr *end);
 
+/* Appends the header of the page at "page", whose first rem_len bytes continue a record. */
+extern void wal_append_page_header(StringInfo out, XLogRecPtr page, uint32 rem_len, uint64 system_identifier,
+								   uint32 segment_size);
+
 #endif /* PS_PG_WALSTATE_H */

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "remote/credentials.h"
+#include "remote/retry.h"
 #include "remote/s3_xml.h"
 #include "remote/sign.h"
 #include "sqlstate.h"
@@ -27,20 +28,27 @@ struct Credentials
 {
 	char *key_file;
 	char *region;
-	HttpClient *http;
-	pthread_mutex_t fetching; /* held by the thread that fetches keys, over its requests; taken before lock */
-	pthread_mutex_t lock;     /* protects all below; a leaf */
-	CredentialKeys keys;      /* access_key NULL: none */
-	int64 renew_at;           /* of clock_now_ms(); 0: they do not end */
-	int64 end;                /* likewise */
-	struct timespec mtime;    /* of the key file as it was read */
-	bool rejected;            /* keys must not be used again */
+	HttpClient *near; /* for services on the machine, or beside it */
+	HttpClient *sts;
+	pthread_mutex_t lock;  /* protects all below; a leaf */
+	pthread_cond_t ended;  /* fetching has become false */
+	bool fetching;         /* a thread fetches keys */
+	uint64 fetches;        /* that have ended */
+	PsError *failure;      /* of the last one, for those that wait for it; NULL if it succeeded or was canceled */
+	CredentialKeys keys;   /* access_key NULL: none */
+	int64 renew_at;        /* of clock_now_ms(); 0: they do not end */
+	int64 end;             /* likewise */
+	struct timespec mtime; /* of the key file as it was read */
+	bool rejected;         /* keys must not be used again */
 };
 
-/* What a source gave. */
+/* For how long a source may be asked, and what it gave. */
 typedef struct Fetched
 {
+	const CancelCheck *cancel;
+	int64 deadline; /* 0: none */
 	CredentialKeys keys;
+	int64 now;      /* when the source answered, s since 1970; by its own clock if it says so, as keys' ends are */
 	int64 valid_ms; /* 0: they do not end */
 	struct timespec mtime;
 } Fetched;
@@ -57,17 +65,24 @@ credential_keys_free(CredentialKeys *keys)
 }
 
 Credentials *
-credentials_create(const char *key_file, const char *region)
+credentials_create(const char *key_file, const char *region, const HttpSettings *sts)
 {
 	Credentials *credentials = pg_malloc0(sizeof(Credentials));
-	/* these services are on the machine, or beside it: not behind a proxy */
-	HttpSettings settings = {.proxy = "", .idle_handles = 1, .connect_timeout = 2, .stall_timeout = 5};
+	HttpSettings near = {.proxy = "", .idle_handles = 1, .connect_timeout = 2, .stall_timeout = 5};
+	HttpSettings far = {.idle_handles = 1};
 
+	if (sts != NULL)
+	{
+		far.ca_file = sts->ca_file;
+		far.no_verify_tls = sts->no_verify_tls;
+		far.proxy = sts->proxy;
+	}
 	credentials->key_file = key_file != NULL && key_file[0] != '\0' ? pg_strdup(key_file) : NULL;
 	credentials->region = pg_strdup(region);
-	credentials->http = http_client_create(&settings);
-	pthread_mutex_init(&credentials->fetching, NULL);
+	credentials->near = http_client_create(&near);
+	credentials->sts = http_client_create(&far);
 	pthread_mutex_init(&credentials->lock, NULL);
+	clock_cond_init(&credentials->ended);
 	return credentials;
 }
 
@@ -77,9 +92,11 @@ credentials_destroy(Credentials *credentials)
 	if (credentials == NULL)
 		return;
 	credential_keys_free(&credentials->keys);
-	http_client_destroy(credentials->http);
-	pthread_mutex_destroy(&credentials->fetching);
+	http_client_destroy(credentials->near);
+	http_client_destroy(credentials->sts);
 	pthread_mutex_destroy(&credentials->lock);
+	pthread_cond_destroy(&credentials->ended);
+	ps_error_free(credentials->failure);
 	free(credentials->key_file);
 	free(credentials->region);
 	free(credentials);
@@ -138,6 +155,17 @@ trim(char *text)
 	return text;
 }
 
+PsError *
+credentials_check_file(const char *path, struct stat *st)
+{
+	if (stat(path, st) != 0)
+		return ps_error(PS_SQLSTATE_STATE, "could not stat key file \"%s\": %m", path);
+	if ((st->st_mode & (S_IRWXG | S_IRWXO)) == 0)
+		return NULL;
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "key file \"%s\" has group or world access", path),
+						 "Permissions should be u=rw (0600) or less.");
+}
+
 static PsError *
 fetch_file(Credentials *credentials, Fetched *fetched)
 {
@@ -145,14 +173,12 @@ fetch_file(Credentials *credentials, Fetched *fetched)
 	struct stat st;
 	char *text;
 	char *save;
+	PsError *err;
 
-	if (stat(credentials->key_file, &st) != 0)
-		return ps_error(PS_SQLSTATE_STATE, "could not stat key file \"%s\": %m", credentials->key_file);
-	if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "key file \"%s\" has group or world access",
-									  credentials->key_file),
-							 "Permissions should be u=rw (0600) or less.");
+	memset(&st, 0, sizeof(st));
+	err = credentials_check_file(credentials->key_file, &st);
 	fetched->mtime = st.st_mtim;
+	PS_TRY(err);
 	PS_TRY(read_text(credentials->key_file, &text));
 	for (char *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save))
 	{
@@ -188,38 +214,59 @@ fetch_file(Credentials *credentials, Fetched *fetched)
 
 /* ---- services ---- */
 
-/* "2026-01-02T03:04:05Z" as ms from now, at least 1; 0: not such a text. */
+/* "2026-01-02T03:04:05Z" as ms from now, s since 1970, at least 1; 0: not such a text. */
 static int64
-parse_end(const char *text)
+parse_end(const char *text, int64 now)
 {
 	struct tm tm = {0};
 	const char *rest = text != NULL ? strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
 
 	if (rest == NULL)
 		return 0;
-	return Max(((int64) timegm(&tm) - (int64) time(NULL)) * 1000, 1);
+	return Max(((int64) timegm(&tm) - now) * 1000, 1);
+}
+
+/* The error for an answer without keys, which may have an <Error>, or the same as JSON. */
+static PsError *
+refused(const HttpAnswer *answer, const char *what)
+{
+	json_t *root = json_loads(answer->body.data, 0, NULL);
+	json_t *json = json_object_get(root, "Error");
+	const char *code = json_string_value(json_object_get(json, "Code"));
+	const char *message = json_string_value(json_object_get(json, "Message"));
+	S3Error error;
+	PsError *err;
+
+	if (code == NULL && s3_xml_error(answer->body.data, answer->body.len, &error))
+	{
+		code = error.code;
+		message = error.message;
+	}
+	err = ps_error(answer->status >= 500 || answer->status == 429 ? PS_SQLSTATE_TRY_AGAIN : PS_SQLSTATE_STATE,
+				   "%s answered with status %d%s%.64s", what, answer->status, code != NULL ? ": " : "",
+				   code != NULL ? code : "");
+	if (message != NULL && message[0] != '\0')
+		ps_error_detail(err, "%.256s", message);
+	json_decref(root);
+	return err;
 }
 
 /* A request to a service that has keys; what: for messages.  The caller frees *text. */
 static PsError *
-ask(Credentials *credentials, HttpRequest *request, const CancelCheck *cancel, const char *what, char **text)
+ask(HttpClient *http, HttpRequest *request, Fetched *fetched, const char *what, char **text)
 {
 	HttpAnswer answer;
 	PsError *err;
 
 	*text = NULL;
 	request->deadline = clock_now_ms() + REQUEST_MS;
+	if (fetched->deadline != 0)
+		request->deadline = Min(request->deadline, fetched->deadline);
 	request->max_body = FILE_MAX;
-	err = http_perform(credentials->http, request, cancel, &answer);
+	err = http_perform(http, request, fetched->cancel, &answer);
+	fetched->now = answer.date != 0 ? answer.date : (int64) time(NULL);
 	if (err == NULL && answer.status != 200)
-	{
-		S3Error error;
-
-		(void) s3_xml_error(answer.body.data, answer.body.len, &error);
-		err = ps_error(answer.status >= 500 || answer.status == 429 ? PS_SQLSTATE_TRY_AGAIN : PS_SQLSTATE_STATE,
-					   "%s answered with status %d%s%s", what, answer.status, error.code[0] != '\0' ? ": " : "",
-					   error.code);
-	}
+		err = refused(&answer, what);
 	if (err == NULL)
 		*text = pg_strdup(answer.body.data);
 	else if (!err->is_cancel)
@@ -238,7 +285,7 @@ parse_keys(const char *text, const char *what, Fetched *fetched)
 	fetched->keys.access_key = copy_or_null(json_string_value(json_object_get(root, "AccessKeyId")));
 	fetched->keys.secret_key = copy_or_null(json_string_value(json_object_get(root, "SecretAccessKey")));
 	fetched->keys.token = copy_or_null(json_string_value(json_object_get(root, "Token")));
-	fetched->valid_ms = parse_end(json_string_value(json_object_get(root, "Expiration")));
+	fetched->valid_ms = parse_end(json_string_value(json_object_get(root, "Expiration")), fetched->now);
 	if (fetched->keys.access_key == NULL || fetched->keys.secret_key == NULL)
 		err = ps_error(PS_SQLSTATE_STATE, "%s gave no keys for object storage", what);
 	json_decref(root);
@@ -246,7 +293,7 @@ parse_keys(const char *text, const char *what, Fetched *fetched)
 }
 
 static PsError *
-fetch_web_identity(Credentials *credentials, const CancelCheck *cancel, Fetched *fetched)
+fetch_web_identity(Credentials *credentials, Fetched *fetched)
 {
 	const char *endpoint = environment("AWS_ENDPOINT_URL_STS");
 	const char *session = environment("AWS_ROLE_SESSION_NAME");
@@ -273,9 +320,8 @@ fetch_web_identity(Credentials *credentials, const CancelCheck *cancel, Fetched 
 
 		sign_query(&url, query, lengthof(query));
 	}
-	err = ask(credentials, &(HttpRequest) {.method = "GET", .url = url.data, .headers = headers, .nheaders = 1},
-			  cancel, "STS",
-			  &text);
+	err = ask(credentials->sts, &(HttpRequest) {.method = "GET", .url = url.data, .headers = headers, .nheaders = 1},
+			  fetched, "STS", &text);
 	pfree(url.data);
 	free(token);
 	PS_TRY(err);
@@ -289,7 +335,7 @@ fetch_web_identity(Credentials *credentials, const CancelCheck *cancel, Fetched 
 	fetched->keys.secret_key = copy_or_null(json_string_value(json_object_get(keys, "SecretAccessKey")));
 	fetched->keys.token = copy_or_null(json_string_value(json_object_get(keys, "SessionToken")));
 	/* seconds since 1970, as a number */
-	fetched->valid_ms = (int64) (json_number_value(json_object_get(keys, "Expiration")) - time(NULL)) * 1000;
+	fetched->valid_ms = (int64) (json_number_value(json_object_get(keys, "Expiration")) - fetched->now) * 1000;
 	fetched->valid_ms = Max(fetched->valid_ms, 1);
 	json_decref(root);
 	if (fetched->keys.access_key != NULL && fetched->keys.secret_key != NULL)
@@ -298,7 +344,7 @@ fetch_web_identity(Credentials *credentials, const CancelCheck *cancel, Fetched 
 }
 
 static PsError *
-fetch_container(Credentials *credentials, const CancelCheck *cancel, Fetched *fetched)
+fetch_container(Credentials *credentials, Fetched *fetched)
 {
 	const char *relative = environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
 	const char *token_file = environment("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
@@ -320,10 +366,9 @@ fetch_container(Credentials *credentials, const CancelCheck *cancel, Fetched *fe
 	{
 		const char *headers[] = {header};
 
-		err = ask(credentials,
+		err = ask(credentials->near,
 				  &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = header != NULL},
-				  cancel,
-				  "the container's credential service", &text);
+				  fetched, "the container's credential service", &text);
 	}
 	if (err == NULL)
 		err = parse_keys(text, "the container's credential service", fetched);
@@ -335,7 +380,7 @@ fetch_container(Credentials *credentials, const CancelCheck *cancel, Fetched *fe
 }
 
 static PsError *
-fetch_metadata(Credentials *credentials, const CancelCheck *cancel, Fetched *fetched)
+fetch_metadata(Credentials *credentials, Fetched *fetched)
 {
 	static const char what[] = "the machine's metadata service";
 	const char *base = environment("AWS_EC2_METADATA_SERVICE_ENDPOINT");
@@ -352,20 +397,20 @@ fetch_metadata(Credentials *credentials, const CancelCheck *cancel, Fetched *fet
 	base = base != NULL ? base : METADATA_URL;
 	url = psprintf("%s/latest/api/token", base);
 	token_request.url = url;
-	PS_GOTO(ask(credentials, &token_request, cancel, what, &token), done);
+	PS_GOTO(ask(credentials->near, &token_request, fetched, what, &token), done);
 	header = psprintf("x-aws-ec2-metadata-token: %s", token);
 	headers[0] = header;
 	free(url);
 	url = psprintf("%s" METADATA_PATH, base);
-	PS_GOTO(ask(credentials, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1},
-				cancel, what, &role),
+	PS_GOTO(ask(credentials->near, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1},
+				fetched, what, &role),
 			done);
 	/* the first role; there is only one */
 	role[strcspn(role, "\r\n")] = '\0';
 	free(url);
 	url = psprintf("%s" METADATA_PATH "%s", base, role);
-	PS_GOTO(ask(credentials, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1},
-				cancel, what, &text),
+	PS_GOTO(ask(credentials->near, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1},
+				fetched, what, &text),
 			done);
 	err = parse_keys(text, what, fetched);
 
@@ -380,7 +425,7 @@ done:
 
 /* Keys of the first source that is there. */
 static PsError *
-fetch(Credentials *credentials, const CancelCheck *cancel, Fetched *fetched)
+fetch(Credentials *credentials, Fetched *fetched)
 {
 	const char *disabled = environment("AWS_EC2_METADATA_DISABLED");
 	PsError *err;
@@ -395,14 +440,14 @@ fetch(Credentials *credentials, const CancelCheck *cancel, Fetched *fetched)
 		return NULL;
 	}
 	if (environment("AWS_WEB_IDENTITY_TOKEN_FILE") != NULL && environment("AWS_ROLE_ARN") != NULL)
-		return fetch_web_identity(credentials, cancel, fetched);
+		return fetch_web_identity(credentials, fetched);
 	if (environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != NULL ||
 		environment("AWS_CONTAINER_CREDENTIALS_FULL_URI") != NULL)
-		return fetch_container(credentials, cancel, fetched);
+		return fetch_container(credentials, fetched);
 	if (disabled != NULL && pg_strcasecmp(disabled, "true") == 0)
 		err = ps_error(PS_SQLSTATE_STATE, "there are no keys for object storage");
 	else
-		err = fetch_metadata(credentials, cancel, fetched);
+		err = fetch_metadata(credentials, fetched);
 	if (err == NULL || err->is_cancel)
 		return err;
 	return ps_error_hint(err,
@@ -422,18 +467,16 @@ file_changed(const Credentials *credentials)
 }
 
 /*
- * The state of the keys, and a copy of them if they may be used.  *fresh: nobody needs
- * to fetch others.
+ * The state of the keys, and a copy of them if they may be used; with the lock held.
+ * *fresh: nobody needs to fetch others.
  */
 static bool
-copy_keys(Credentials *credentials, CredentialKeys *keys, bool *fresh)
+copy_keys(const Credentials *credentials, CredentialKeys *keys, bool *fresh)
 {
 	int64 now = clock_now_ms();
-	bool usable;
+	bool usable = credentials->keys.access_key != NULL && !credentials->rejected &&
+				  (credentials->end == 0 || now < credentials->end);
 
-	pthread_mutex_lock(&credentials->lock);
-	usable = credentials->keys.access_key != NULL && !credentials->rejected &&
-			 (credentials->end == 0 || now < credentials->end);
 	*fresh = usable && (credentials->renew_at == 0 || now < credentials->renew_at) && !file_changed(credentials);
 	memset(keys, 0, sizeof(CredentialKeys));
 	if (usable)
@@ -443,18 +486,16 @@ copy_keys(Credentials *credentials, CredentialKeys *keys, bool *fresh)
 		keys->token = copy_or_null(credentials->keys.token);
 		keys->generation = credentials->keys.generation;
 	}
-	pthread_mutex_unlock(&credentials->lock);
 	return usable;
 }
 
+/* The keys are what was fetched; with the lock held. */
 static void
-publish(Credentials *credentials, Fetched *fetched)
+publish(Credentials *credentials, const Fetched *fetched)
 {
 	int64 now = clock_now_ms();
-	uint64 generation;
+	uint64 generation = credentials->keys.generation + 1;
 
-	pthread_mutex_lock(&credentials->lock);
-	generation = credentials->keys.generation + 1;
 	credential_keys_free(&credentials->keys);
 	credentials->keys = fetched->keys;
 	credentials->keys.generation = generation;
@@ -465,61 +506,82 @@ publish(Credentials *credentials, Fetched *fetched)
 	credentials->renew_at = fetched->valid_ms > 0
 								? now + Max(fetched->valid_ms - CREDENTIALS_RENEW_MS, fetched->valid_ms / 2)
 								: 0;
+}
+
+/* Fetches keys; with the lock held, which is released meanwhile.  Returns the error that others are to have, too. */
+static PsError *
+fetch_and_publish(Credentials *credentials, Fetched *fetched)
+{
+	PsError *err;
+
+	credentials->fetching = true;
 	pthread_mutex_unlock(&credentials->lock);
+	err = fetch(credentials, fetched);
+	pthread_mutex_lock(&credentials->lock);
+	credentials->fetching = false;
+	credentials->fetches++;
+	ps_error_free(credentials->failure);
+	credentials->failure = err != NULL && !err->is_cancel ? ps_error_copy(err) : NULL;
+	pthread_cond_broadcast(&credentials->ended);
+	if (err == NULL)
+	{
+		publish(credentials, fetched);
+		return NULL;
+	}
+	credential_keys_free(&fetched->keys);
+	credentials->renew_at = clock_now_ms() + RENEW_AGAIN_MS;
+	if (fetched->mtime.tv_sec != 0)
+		credentials->mtime = fetched->mtime;
+	return err;
+}
+
+/* Waits for the thread that fetches keys; with the lock held.  Returns its error, or that of the wait. */
+static PsError *
+wait_for_fetch(Credentials *credentials, const CancelCheck *cancel, int64 deadline)
+{
+	CancelWait wait = {.cancel = cancel};
+	uint64 fetches = credentials->fetches;
+	PsError *err = NULL;
+
+	while (err == NULL && credentials->fetches == fetches)
+		err = retry_wait(&wait, &credentials->ended, &credentials->lock, CANCEL_CHECK_MS, deadline);
+	if (err == NULL && credentials->failure != NULL)
+		err = ps_error_copy(credentials->failure);
+	return err;
 }
 
 PsError *
-credentials_get(Credentials *credentials, const CancelCheck *cancel, CredentialKeys *keys)
+credentials_get(Credentials *credentials, const CancelCheck *cancel, int64 deadline, CredentialKeys *keys)
 {
-	Fetched fetched = {0};
+	Fetched fetched = {.cancel = cancel, .deadline = deadline};
+	PsError *err = NULL;
+	bool usable;
 	bool fresh;
-	bool usable = copy_keys(credentials, keys, &fresh);
-	PsError *err;
 
-	if (fresh)
-		return NULL;
-	if (usable)
+	pthread_mutex_lock(&credentials->lock);
+	/* once more if the thread that fetched them was canceled */
+	while (!(usable = copy_keys(credentials, keys, &fresh)) && credentials->fetching)
 	{
-		/* another thread is fetching: these do */
-		if (pthread_mutex_trylock(&credentials->fetching) != 0)
-			return NULL;
+		err = wait_for_fetch(credentials, cancel, deadline);
+		if (err != NULL)
+			break;
 	}
-	else
-		pthread_mutex_lock(&credentials->fetching);
-
-	/* another thread may have fetched them meanwhile */
-	credential_keys_free(keys);
-	usable = copy_keys(credentials, keys, &fresh);
-	if (fresh)
+	if (err == NULL && !fresh && !credentials->fetching)
 	{
-		pthread_mutex_unlock(&credentials->fetching);
-		return NULL;
-	}
-	err = fetch(credentials, cancel, &fetched);
-	if (err == NULL)
-	{
-		publish(credentials, &fetched);
-		credential_keys_free(keys);
-		(void) copy_keys(credentials, keys, &fresh);
-		if (keys->access_key == NULL)
-			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the keys for object storage have expired already");
-	}
-	else
-	{
-		credential_keys_free(&fetched.keys);
-		if (usable)
+		err = fetch_and_publish(credentials, &fetched);
+		if (err == NULL)
 		{
-			pthread_mutex_lock(&credentials->lock);
-			credentials->renew_at = clock_now_ms() + RENEW_AGAIN_MS;
-			if (fetched.mtime.tv_sec != 0)
-				credentials->mtime = fetched.mtime;
-			pthread_mutex_unlock(&credentials->lock);
-			ps_log_error(PS_WARNING, err, "the old keys for object storage are used until they end");
-			err = NULL;
+			credential_keys_free(keys);
+			usable = copy_keys(credentials, keys, &fresh);
+			if (!usable)
+				err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the keys for object storage have expired already");
 		}
 	}
-	pthread_mutex_unlock(&credentials->fetching);
-	return err;
+	pthread_mutex_unlock(&credentials->lock);
+	if (err == NULL || !usable)
+		return err;
+	ps_log_error(PS_WARNING, err, "the old keys for object storage are used until they end");
+	return NULL;
 }
 
 void

@@ -23,6 +23,8 @@
 #ifndef PS_CREDENTIALS_H
 #define PS_CREDENTIALS_H
 
+#include <sys/stat.h>
+
 #include "remote/http.h"
 
 #define CREDENTIALS_RENEW_MS (5 * 60 * 1000)
@@ -38,19 +40,24 @@ typedef struct CredentialKeys
 	uint64 generation; /* number of times that keys have been fetched */
 } CredentialKeys;
 
-/* key_file: NULL or "": none.  region: for STS. */
-extern Credentials *credentials_create(const char *key_file, const char *region);
+/* key_file: NULL or "": none.  region, sts: for requests to STS; sts may be NULL. */
+extern Credentials *credentials_create(const char *key_file, const char *region, const HttpSettings *sts);
 extern void credentials_destroy(Credentials *credentials);
 
 /*
  * Keys that are valid now; any thread.  May send requests, by one thread at a time; the
- * others wait for it, unless the old keys are still good.  PS_SQLSTATE_STATE: there is
- * no source, or it cannot be used; PS_SQLSTATE_TRY_AGAIN: it did not answer.
+ * others wait for it, unless the old keys are still good, and share its error.  deadline
+ * as in ObjectWait; it may be exceeded by a second.  PS_SQLSTATE_STATE: there is no
+ * source, or it cannot be used; PS_SQLSTATE_TRY_AGAIN: it did not answer.
  */
-extern PsError *credentials_get(Credentials *credentials, const CancelCheck *cancel, CredentialKeys *keys);
+extern PsError *credentials_get(Credentials *credentials, const CancelCheck *cancel, int64 deadline,
+								CredentialKeys *keys);
 
 /* The service said that these keys have expired or are unknown: the next credentials_get() fetches others. */
 extern void credentials_reject(Credentials *credentials, const CredentialKeys *keys);
+
+/* PS_SQLSTATE_STATE: a file with a key does not exist, or others may read it. */
+extern PsError *credentials_check_file(const char *path, struct stat *st);
 
 extern void credential_keys_free(CredentialKeys *keys);
 

@@ -5,6 +5,7 @@
 #include "ps_fe.h"
 
 #include <curl/curl.h>
+#include <openssl/x509_vfy.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -17,6 +18,9 @@
 #define MAX_BODY         (1024 * 1024)
 #define BUFFER_SIZE      (256 * 1024)  /* of libcurl, each way */
 #define EXPECT_THRESHOLD (1024 * 1024) /* bytes of a body above which the service is asked first whether it wants it */
+
+/* A signature's date has four digits for the year: 9999-01-01, in s since 1970. */
+#define DATE_MAX INT64CONST(253370764800)
 
 typedef struct Handle
 {
@@ -42,10 +46,11 @@ typedef struct Transfer
 	const CancelCheck *cancel;
 	HttpAnswer *answer;
 	size_t max_body;
-	int64 sent; /* bytes of the request's body that libcurl has taken */
-	bool sent_again;
+	int64 sent;   /* bytes of the request's body that libcurl has taken */
+	int attempts; /* connections on which the request was, or was about to be, sent */
 	bool timed_out;
-	PsError *err; /* why it was ended from this side, or NULL */
+	long verified; /* X509_V_*, of the service's certificate */
+	PsError *err;  /* why it was ended from this side, or NULL */
 } Transfer;
 
 static pthread_once_t global_once = PTHREAD_ONCE_INIT;
@@ -178,14 +183,18 @@ on_header(char *line, size_t size, size_t nmemb, void *arg)
 		/* another answer begins: that to Expect, or a proxy's */
 		answer->etag[0] = answer->region[0] = '\0';
 		answer->date = answer->retry_after_ms = 0;
-		answer->content_total = -1;
+		answer->content_first = answer->content_total = -1;
 	}
 	else if (header_value(line, len, "etag", value, sizeof(value)))
 		strlcpy(answer->etag, value, sizeof(answer->etag));
 	else if (header_value(line, len, "x-amz-bucket-region", value, sizeof(value)))
 		strlcpy(answer->region, value, sizeof(answer->region));
 	else if (header_value(line, len, "date", value, sizeof(value)))
-		answer->date = Max(curl_getdate(value, NULL), 0);
+	{
+		answer->date = curl_getdate(value, NULL);
+		if (answer->date < 0 || answer->date >= DATE_MAX)
+			answer->date = 0;
+	}
 	else if (header_value(line, len, "retry-after", value, sizeof(value)))
 	{
 		char *end;
@@ -198,8 +207,11 @@ on_header(char *line, size_t size, size_t nmemb, void *arg)
 	}
 	else if (header_value(line, len, "content-range", value, sizeof(value)))
 	{
+		/* "bytes 0-9/100", or "bytes *" and the total if there is no such range */
 		const char *slash = strchr(value, '/');
 
+		if (strncmp(value, "bytes ", 6) == 0 && value[6] >= '0' && value[6] <= '9')
+			answer->content_first = strtoll(value + 6, NULL, 10);
 		if (slash != NULL && slash[1] >= '0' && slash[1] <= '9')
 			answer->content_total = strtoll(slash + 1, NULL, 10);
 	}
@@ -265,7 +277,18 @@ on_read(char *buf, size_t size, size_t nmemb, void *arg)
 	return len;
 }
 
-/* A connection that was kept open turned out to be closed: the body is sent again on another. */
+/*
+ * A connection is ready, and the request will be sent.  Called once more if that was kept
+ * open and turns out to be closed, since libcurl then sends the request again on another.
+ */
+static int
+on_connected(void *arg, char *remote_address, char *local_address, int remote_port, int local_port)
+{
+	((Transfer *) arg)->attempts++;
+	return CURL_PREREQFUNC_OK;
+}
+
+/* The body is to be sent again. */
 static int
 on_seek(void *arg, curl_off_t offset, int origin)
 {
@@ -273,7 +296,6 @@ on_seek(void *arg, curl_off_t offset, int origin)
 
 	if (origin != SEEK_SET || offset < 0 || offset > transfer->request->body_len)
 		return CURL_SEEKFUNC_FAIL;
-	transfer->sent_again |= transfer->sent > 0;
 	transfer->sent = offset;
 	return CURL_SEEKFUNC_OK;
 }
@@ -329,6 +351,8 @@ set_options(HttpClient *client, Transfer *transfer, struct curl_slist *headers, 
 	if (client->proxy != NULL)
 		curl_easy_setopt(curl, CURLOPT_PROXY, client->proxy);
 
+	curl_easy_setopt(curl, CURLOPT_PREREQFUNCTION, on_connected);
+	curl_easy_setopt(curl, CURLOPT_PREREQDATA, transfer);
 	curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(curl, CURLOPT_HEADERDATA, transfer);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
@@ -351,7 +375,27 @@ set_options(HttpClient *client, Transfer *transfer, struct curl_slist *headers, 
 	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
 }
 
-/* The error of a request that libcurl could not complete.  The query is left out: there may be a secret in it. */
+/* Has a certificate been refused because of who has signed it? */
+static bool
+unknown_ca(const Transfer *transfer)
+{
+	switch (transfer->verified)
+	{
+		case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+		case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+		case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+		case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+		case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/*
+ * The error of a request that libcurl could not complete.  The query is left out, and so is
+ * a message that has the whole URL of a proxy: there may be secrets in them.
+ */
 static PsError *
 transfer_error(const Transfer *transfer, CURLcode code, const char *message)
 {
@@ -376,34 +420,10 @@ transfer_error(const Transfer *transfer, CURLcode code, const char *message)
 			break;
 	}
 	err = ps_error(state, "could not send %s %.*s: %s", request->method, len, request->url,
-				   message[0] != '\0' ? message : curl_easy_strerror(code));
-	if (code == CURLE_PEER_FAILED_VERIFICATION)
+				   message[0] != '\0' && strchr(message, '@') == NULL ? message : curl_easy_strerror(code));
+	if (code == CURLE_PEER_FAILED_VERIFICATION && unknown_ca(transfer))
 		ps_error_hint(err, "If the service has a CA of its own, set remote_ca_file.");
 	return err;
-}
-
-/* Did the request get so far that the service may have read it? */
-static bool
-may_have_arrived(CURL *curl, CURLcode code)
-{
-	curl_off_t sent_at = 0;
-
-	switch (code)
-	{
-		case CURLE_COULDNT_RESOLVE_HOST:
-		case CURLE_COULDNT_RESOLVE_PROXY:
-		case CURLE_COULDNT_CONNECT:
-		case CURLE_SSL_CONNECT_ERROR:
-		case CURLE_PEER_FAILED_VERIFICATION:
-		case CURLE_URL_MALFORMAT:
-			return false;
-		default:
-			break;
-	}
-	/* the time at which the connection was ready and the request about to be sent; 0: it never was */
-	if (curl_easy_getinfo(curl, CURLINFO_PRETRANSFER_TIME_T, &sent_at) != CURLE_OK)
-		return true;
-	return sent_at > 0;
 }
 
 PsError *
@@ -417,9 +437,10 @@ http_perform(HttpClient *client, const HttpRequest *request, const CancelCheck *
 	long status = 0;
 
 	memset(answer, 0, sizeof(HttpAnswer));
-	answer->content_total = -1;
+	answer->content_first = answer->content_total = -1;
 	initStringInfo(&answer->body);
 	transfer.max_body = request->max_body > 0 ? request->max_body : MAX_BODY;
+	answer->ended_here = true;
 	PS_TRY(cancel_check(cancel));
 	handle = take_handle(client);
 	if (handle == NULL)
@@ -433,8 +454,10 @@ http_perform(HttpClient *client, const HttpRequest *request, const CancelCheck *
 	set_options(client, &transfer, headers, message);
 	code = curl_easy_perform(handle->curl);
 	curl_easy_getinfo(handle->curl, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(handle->curl, CURLINFO_SSL_VERIFYRESULT, &transfer.verified);
 	answer->status = code == CURLE_OK ? (int) status : 0;
-	answer->may_have_arrived = transfer.sent_again || (code != CURLE_OK && may_have_arrived(handle->curl, code));
+	/* all attempts but the last one had no answer */
+	answer->may_have_arrived = transfer.attempts > (code == CURLE_OK ? 1 : 0);
 	answer->ended_here = transfer.err != NULL;
 	return_handle(client, handle);
 	curl_slist_free_all(headers);

@@ -58,7 +58,8 @@ typedef struct HttpAnswer
 	char region[64];      /* x-amz-bucket-region; "" if there was none */
 	int64 date;           /* of the service, s since 1970; 0 if there was none */
 	int64 retry_after_ms; /* 0 if there was none */
-	int64 content_total;  /* of Content-Range: bytes of the whole object; -1 if there was none */
+	int64 content_first;  /* of Content-Range: offset of the first byte; -1 if it has none */
+	int64 content_total;  /* of Content-Range: bytes of the whole object; -1 if it has none */
 	/*
 	 * The request may have reached the service, which may execute it yet, without an
 	 * answer: there is an error, or libcurl has sent it again, since the connection that was

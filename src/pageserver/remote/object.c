@@ -41,6 +41,12 @@ object_store_url(const ObjectStore *store)
 	return store->url;
 }
 
+bool
+object_is_missing(const PsError *err)
+{
+	return err != NULL && !err->is_cancel && ps_error_is(err, PS_SQLSTATE_NOT_FOUND);
+}
+
 PsError *
 object_wait_check(const ObjectWait *wait)
 {

@@ -78,6 +78,12 @@ extern void object_store_close(ObjectStore *store);
 /* The URL, for messages. */
 extern const char *object_store_url(const ObjectStore *store);
 
+/*
+ * Does an error of the functions below mean that there is no such object?  That of a wait
+ * that was canceled does not, whatever its state.  False if there is no error.
+ */
+extern bool object_is_missing(const PsError *err);
+
 typedef enum ObjectOutcome
 {
 	OBJECT_NOT_DONE, /* an error: the object was not written, and will not be */
@@ -116,7 +122,11 @@ extern PsError *object_get(ObjectStore *store, const char *key, size_t max, void
 extern PsError *object_get_range(ObjectStore *store, const char *key, int64 offset, size_t len, void *buf,
 								 size_t *got, const ObjectWait *wait);
 
-/* From an offset to the end of the object, to a sink.  An attempt continues where the one before failed. */
+/*
+ * From an offset to the end of the object, to a sink.  An attempt continues where the one
+ * before failed.  The request keeps its place among ObjectSettings.connections while the
+ * sink works, so that must not wait for another request to this store.
+ */
 extern PsError *object_read(ObjectStore *store, const char *key, int64 offset, const ByteSink *sink,
 							const ObjectWait *wait);
 

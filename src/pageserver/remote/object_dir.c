@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
-#include "remote/object_impl.h"
+#include "remote/object_dir.h"
 #include "sqlstate.h"
 
 #define TMP_DIR      ".tmp"
@@ -27,19 +27,50 @@
 #define COPY_BUFFER  (1024 * 1024)
 #define LINK_RETRIES 10 /* a folder may be removed, since it is empty, whenever it has been created */
 
-typedef struct DirStore
-{
-	ObjectStore base;
-	char *dir;
-} DirStore;
-
-static char *
-object_path(const DirStore *store, const char *key)
+char *
+object_dir_path(const DirStore *store, const char *key)
 {
 	return psprintf("%s/%s", store->dir, key);
 }
 
+PsError *
+object_dir_check_mounted(const DirStore *store)
+{
+	char *tmp = psprintf("%s/" TMP_DIR, store->dir);
+	PsError *err = NULL;
+
+	if (access(tmp, F_OK) != 0)
+		err = ps_error_hint(ps_error(ps_errno_state(), "could not access \"%s\" of object storage: %m", tmp),
+							"Perhaps its file system is not mounted.");
+	free(tmp);
+	return err;
+}
+
 /* ---- folders ---- */
+
+/*
+ * Makes an NFS client ask its server anew for the names above a path and for the path.  It
+ * remembers for up to a minute that a name did not exist, or did, but compares the
+ * times of a folder with the server's when that is opened.
+ */
+static void
+refresh_names(const DirStore *store, const char *path)
+{
+	char *folder = pg_strdup(path);
+
+	for (char *slash = folder + strlen(store->dir); slash != NULL; slash = strchr(slash + 1, '/'))
+	{
+		int fd;
+
+		*slash = '\0';
+		fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		*slash = '/';
+		if (fd < 0)
+			break;
+		close(fd);
+	}
+	free(folder);
+}
 
 /* Creates the folders of an object, as far as they do not exist. */
 static PsError *
@@ -93,11 +124,12 @@ remove_folders(const DirStore *store, const char *path)
 		*slash = '\0';
 		if (strlen(folder) > strlen(store->dir) && (rmdir(folder) == 0 || errno == ENOENT))
 			continue;
-		/* gone since: then the one above */
-		if (access(folder, F_OK) != 0 && errno == ENOENT)
-			continue;
 		err = fs_sync(folder);
-		break;
+		if (err == NULL || access(folder, F_OK) == 0 || errno != ENOENT)
+			break;
+		/* removed by somebody else: then the one above */
+		ps_error_free(err);
+		err = NULL;
 	}
 	free(folder);
 	return err;
@@ -204,6 +236,7 @@ rename_tmp(const DirStore *store, const char *tmp, char *path)
 			break;
 		if (errno != ENOENT || i >= LINK_RETRIES)
 			return ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tmp, path);
+		refresh_names(store, path);
 	}
 	return sync_names(store, path);
 }
@@ -224,7 +257,10 @@ link_tmp(const DirStore *store, const char *tmp, char *path, const void *data, s
 			break;
 		link_errno = errno;
 		if (link_errno == ENOENT && i < LINK_RETRIES)
+		{
+			refresh_names(store, path);
 			continue;
+		}
 
 		/* from now on the request may have been executed; of a file system's clear refusals it was not */
 		if (link_errno != EEXIST && link_errno != ENOENT && link_errno != ENOSPC && link_errno != EDQUOT &&
@@ -237,6 +273,7 @@ link_tmp(const DirStore *store, const char *tmp, char *path, const void *data, s
 			return ps_error(ps_errno_state(), "could not link \"%s\" to \"%s\": %m", tmp, path);
 
 		/* somebody else's, or put by an earlier call whose outcome was unknown */
+		*outcome = OBJECT_UNKNOWN;
 		PS_TRY(compare_file(path, data, len, &equal));
 		if (!equal)
 		{
@@ -244,7 +281,6 @@ link_tmp(const DirStore *store, const char *tmp, char *path, const void *data, s
 			return NULL;
 		}
 		/* its sync may have failed, and cannot be repeated: an equal file that was synced takes its place */
-		*outcome = OBJECT_UNKNOWN;
 		PS_TRY(rename_tmp(store, tmp, path));
 		*outcome = OBJECT_DONE;
 		return NULL;
@@ -267,7 +303,7 @@ dir_put(ObjectStore *base, const char *key, const void *data, size_t len, bool o
 	*outcome = OBJECT_NOT_DONE;
 	PS_TRY(object_wait_check(wait));
 	PS_TRY(write_tmp(store, data, len, &tmp));
-	path = object_path(store, key);
+	path = object_dir_path(store, key);
 	if (once)
 		err = link_tmp(store, tmp, path, data, len, outcome);
 	else
@@ -320,7 +356,7 @@ dir_put_file(ObjectStore *base, const char *key, const char *path, const ObjectW
 	PS_TRY(create_tmp(store, &tmp, &fd));
 	err = copy_file(path, fd, tmp, wait);
 	PS_TRY(finish_tmp(tmp, fd, err));
-	object = object_path(store, key);
+	object = object_dir_path(store, key);
 	err = rename_tmp(store, tmp, object);
 	if (err != NULL)
 		(void) unlink(tmp);
@@ -329,7 +365,7 @@ dir_put_file(ObjectStore *base, const char *key, const char *path, const ObjectW
 	return err;
 }
 
-/* ---- read, list, delete ---- */
+/* ---- read, delete ---- */
 
 static PsError *
 read_fd(int fd, const char *path, int64 offset, int64 len, const ByteSink *sink, const ObjectWait *wait)
@@ -361,14 +397,26 @@ read_fd(int fd, const char *path, int64 offset, int64 len, const ByteSink *sink,
 static PsError *
 dir_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteSink *sink, const ObjectWait *wait)
 {
-	char *path = object_path((DirStore *) base, key);
+	DirStore *store = (DirStore *) base;
+	char *path = object_dir_path(store, key);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	PsError *err;
 
+	/* that there is no claim, say, must be known, not remembered */
+	if (fd < 0 && errno == ENOENT)
+	{
+		refresh_names(store, path);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	}
 	/* a folder is not an object */
 	if (fd < 0)
-		err = ps_error(errno == ENOENT || errno == ENOTDIR ? PS_SQLSTATE_NOT_FOUND : ps_errno_state(),
-					   "could not open file \"%s\": %m", path);
+	{
+		bool missing = errno == ENOENT || errno == ENOTDIR;
+
+		err = ps_error(missing ? PS_SQLSTATE_NOT_FOUND : ps_errno_state(), "could not open file \"%s\": %m", path);
+		if (missing)
+			err = ps_error_first(object_dir_check_mounted(store), err);
+	}
 	else
 	{
 		struct stat st;
@@ -383,143 +431,6 @@ dir_read(ObjectStore *base, const char *key, int64 offset, int64 len, const Byte
 	return err;
 }
 
-typedef struct Found
-{
-	char *key;
-	int64 size;
-} Found;
-
-typedef struct Listing
-{
-	const DirStore *store;
-	const char *prefix;
-	const char *after;
-	bool folders;
-	const ObjectWait *wait;
-	Found *found;
-	int n;
-} Listing;
-
-static void
-add_found(Listing *listing, const char *key, int64 size)
-{
-	if (strcmp(key, listing->after) <= 0)
-		return;
-	/* doubled when it is full, at powers of two */
-	if ((listing->n & (listing->n - 1)) == 0)
-		listing->found = pg_realloc(listing->found, Max(listing->n * 2, 1) * sizeof(Found));
-	listing->found[listing->n++] = (Found) {pg_strdup(key), size};
-}
-
-/* May keys that start with this folder, "a/b/", have the prefix? */
-static bool
-folder_may_match(const Listing *listing, const char *folder)
-{
-	return strncmp(folder, listing->prefix, Min(strlen(folder), strlen(listing->prefix))) == 0;
-}
-
-static PsError *list_folder(Listing *listing, const char *folder);
-
-/* One entry of a folder. */
-static PsError *
-list_entry(Listing *listing, const char *key)
-{
-	char *path = object_path(listing->store, key);
-	size_t prefix_len = strlen(listing->prefix);
-	struct stat st;
-	PsError *err = NULL;
-
-	if (lstat(path, &st) != 0)
-	{
-		/* deleted since */
-		if (errno != ENOENT)
-			err = ps_error(ps_errno_state(), "could not stat \"%s\": %m", path);
-	}
-	else if (S_ISREG(st.st_mode) && strncmp(key, listing->prefix, prefix_len) == 0)
-		add_found(listing, key, st.st_size);
-	else if (S_ISDIR(st.st_mode))
-	{
-		char *folder = psprintf("%s/", key);
-
-		if (folder_may_match(listing, folder))
-		{
-			/* without the slash of the folder itself, if the prefix ends in it */
-			if (listing->folders && strlen(folder) > prefix_len)
-				add_found(listing, folder, -1);
-			else
-				err = list_folder(listing, folder);
-		}
-		free(folder);
-	}
-	free(path);
-	return err;
-}
-
-/* folder: "" or "a/b/". */
-static PsError *
-list_folder(Listing *listing, const char *folder)
-{
-	char *path = object_path(listing->store, folder);
-	DIR *dir = opendir(path);
-	struct dirent *de;
-	PsError *err = NULL;
-
-	if (dir == NULL)
-	{
-		/* deleted since, if it is not the store's own directory */
-		if (errno != ENOENT || folder[0] == '\0')
-			err = ps_error(ps_errno_state(), "could not open directory \"%s\": %m", path);
-		free(path);
-		return err;
-	}
-	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
-	{
-		char *key;
-
-		/* no part of a key starts with a dot */
-		if (de->d_name[0] == '.')
-			continue;
-		key = psprintf("%s%s", folder, de->d_name);
-		err = list_entry(listing, key);
-		free(key);
-		if (err == NULL)
-			err = object_wait_check(listing->wait);
-	}
-	if (err == NULL && errno != 0)
-		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", path);
-	closedir(dir);
-	free(path);
-	return err;
-}
-
-static int
-compare_found(const void *a, const void *b)
-{
-	return strcmp(((const Found *) a)->key, ((const Found *) b)->key);
-}
-
-static PsError *
-dir_list(ObjectStore *base, const char *prefix, const char *after, bool folders, const ObjectListSink *sink,
-		 const ObjectWait *wait)
-{
-	Listing listing = {.store = (DirStore *) base, .prefix = prefix, .after = after, .folders = folders, .wait = wait};
-	PsError *err = list_folder(&listing, "");
-	bool stop = false;
-
-	if (listing.n > 1)
-		qsort(listing.found, listing.n, sizeof(Found), compare_found);
-	for (int i = 0; i < listing.n; i++)
-	{
-		ObjectInfo info = {listing.found[i].key, listing.found[i].size};
-
-		if (err == NULL && !stop)
-			err = sink->item(sink->arg, &info, &stop);
-		free(listing.found[i].key);
-	}
-	free(listing.found);
-	return err;
-}
-
 static PsError *
 dir_delete(ObjectStore *base, const char *const *keys, int nkeys, const ObjectWait *wait)
 {
@@ -527,11 +438,13 @@ dir_delete(ObjectStore *base, const char *const *keys, int nkeys, const ObjectWa
 
 	for (int i = 0; i < nkeys; i++)
 	{
-		char *path = object_path(store, keys[i]);
+		char *path = object_dir_path(store, keys[i]);
 		PsError *err = object_wait_check(wait);
 
-		if (err == NULL && unlink(path) != 0 && errno != ENOENT && errno != ENOTDIR)
-			err = ps_error(ps_errno_state(), "could not remove file \"%s\": %m", path);
+		if (err == NULL && unlink(path) != 0)
+			err = errno == ENOENT || errno == ENOTDIR
+					  ? object_dir_check_mounted(store)
+					  : ps_error(ps_errno_state(), "could not remove file \"%s\": %m", path);
 		if (err == NULL)
 			err = remove_folders(store, path);
 		free(path);
@@ -551,7 +464,7 @@ dir_close(ObjectStore *base)
 	free(store);
 }
 
-static const ObjectBackend dir_backend = {dir_close, dir_put, dir_put_file, dir_read, dir_list, dir_delete};
+static const ObjectBackend dir_backend = {dir_close, dir_put, dir_put_file, dir_read, object_dir_list, dir_delete};
 
 PsError *
 object_dir_open(const char *dir, ObjectStore **result)

@@ -22,8 +22,11 @@
 typedef struct Read
 {
 	const ByteSink *sink;
-	int64 offset; /* of the next byte */
-	int64 end;    /* -1: that of the object */
+	const HttpAnswer *answer; /* of the request that is running */
+	int64 begin;              /* where that starts */
+	int64 offset;             /* of the next byte */
+	int64 end;                /* -1: that of the object */
+	int64 total;              /* bytes of the object, as the first answer said; -1: there was none yet */
 	char range[64];
 } Read;
 
@@ -34,6 +37,7 @@ prepare_read(void *arg)
 
 	if (read->offset == read->end)
 		return false;
+	read->begin = read->offset;
 	if (read->end < 0)
 		snprintf(read->range, sizeof(read->range), "bytes=%lld-", (long long) read->offset);
 	else
@@ -42,17 +46,50 @@ prepare_read(void *arg)
 	return true;
 }
 
+/* An answer begins: is it the part that was asked for, of an object of the same size as before? */
+static PsError *
+check_range(Read *read)
+{
+	const HttpAnswer *answer = read->answer;
+
+	if (answer->content_first < 0 || answer->content_total < 0)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "object storage does not say which part of an object it sent");
+	if (answer->content_first != read->begin)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "object storage sent an object from byte %lld on, expected %lld",
+						(long long) answer->content_first, (long long) read->begin);
+	if (read->total >= 0 && answer->content_total != read->total)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "the size of an object in object storage has changed from %lld to %lld",
+						(long long) read->total, (long long) answer->content_total);
+	read->total = answer->content_total;
+	return NULL;
+}
+
 static PsError *
 write_read(void *arg, const char *data, size_t len)
 {
 	Read *read = arg;
+	int64 end;
 
+	if (read->offset == read->begin)
+		PS_TRY(check_range(read));
 	/* not more than was asked for, whatever the service sends */
-	if (read->end >= 0 && len > read->end - read->offset)
+	end = read->end >= 0 ? Min(read->end, read->total) : read->total;
+	if ((int64) len > end - read->offset)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "object storage sent more than it was asked for");
 	PS_TRY(read->sink->write(read->sink->arg, data, len));
 	read->offset += len;
 	return NULL;
+}
+
+/* 416 means that the offset is at the end of the object, or behind it: is that possible? */
+static PsError *
+check_end(const Read *read, int64 total)
+{
+	total = Max(total, read->total);
+	if (read->offset >= total)
+		return NULL;
+	return ps_error(PS_SQLSTATE_CORRUPTED, "object storage has nothing at byte %lld of an object of %lld bytes",
+					(long long) read->offset, (long long) total);
 }
 
 /* Is all there that was asked for? */
@@ -82,7 +119,7 @@ static PsError *
 s3_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteSink *sink, const ObjectWait *wait)
 {
 	S3Store *store = (S3Store *) base;
-	Read read = {.sink = sink, .offset = offset, .end = len < 0 ? -1 : offset + len};
+	Read read = {.sink = sink, .offset = offset, .end = len < 0 ? -1 : offset + len, .total = -1};
 	ByteSink through = {write_read, &read};
 	S3Request request = {
 		.method = "GET",
@@ -95,11 +132,13 @@ s3_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteS
 	};
 	PsError *err;
 
+	read.answer = &request.answer;
 	s3_add_header(&request, "range", read.range);
 	s3_add_customer_headers(store, &request);
 	err = s3_send(store, &request, wait);
-	/* 416: the offset is at the end, or behind it */
-	if (err == NULL && request.answer.status != 416 && request.answer.status != 0)
+	if (err == NULL && request.answer.status == 416)
+		err = check_end(&read, request.answer.content_total);
+	else if (err == NULL && request.answer.status != 0)
 		err = s3_expect_success(store, &request);
 	s3_request_free(&request);
 	return err != NULL && !err->is_cancel ? ps_error_context(err, "object \"%s\"", key) : err;
@@ -107,19 +146,41 @@ s3_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteS
 
 /* ---- put ---- */
 
-/* Is the object equal to this?  It is if one's own request, whose answer was lost, has created it. */
+/* What an object is compared with, as it is read. */
+typedef struct Comparison
+{
+	const char *data; /* that have not been compared */
+	size_t len;
+	bool differs;
+} Comparison;
+
+static PsError *
+compare_part(void *arg, const char *data, size_t len)
+{
+	Comparison *comparison = arg;
+
+	comparison->differs = len > comparison->len || memcmp(data, comparison->data, len) != 0;
+	if (comparison->differs)
+		return ps_error(PS_SQLSTATE_STATE, "the contents differ");
+	comparison->data += len;
+	comparison->len -= len;
+	return NULL;
+}
+
+/*
+ * Is the object equal to this?  It is if one's own request, whose answer was lost, has
+ * created it.  An error if that cannot be known.
+ */
 static PsError *
 compare_object(S3Store *store, const char *key, const void *data, size_t len, const ObjectWait *wait, bool *equal)
 {
-	void *found;
-	size_t found_len;
-	PsError *err = object_get(&store->base, key, len + 1, &found, &found_len, wait);
+	Comparison comparison = {data, len, false};
+	ByteSink sink = {compare_part, &comparison};
+	PsError *err = s3_read(&store->base, key, 0, -1, &sink, wait);
 
-	*equal = err == NULL && found_len == len && memcmp(found, data, len) == 0;
-	free(found);
-	/* larger, or deleted since: somebody else's */
-	if (err != NULL && !err->is_cancel &&
-		(ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_NOT_FOUND)))
+	*equal = err == NULL && comparison.len == 0;
+	/* different, or deleted since: somebody else's */
+	if (comparison.differs || object_is_missing(err))
 	{
 		ps_error_free(err);
 		return NULL;
@@ -138,6 +199,7 @@ s3_put(ObjectStore *base, const char *key, const void *data, size_t len, bool on
 		.has_body = true,
 		.body = data != NULL ? data : "",
 		.body_len = len,
+		.parse = s3_parse_put,
 	};
 	bool equal;
 	PsError *err;
@@ -178,6 +240,7 @@ typedef struct Page
 	S3Store *store;
 	Item *items;
 	int n;
+	const char *last[2]; /* key of the last object, of the last folder; or NULL */
 	char *token;
 } Page;
 
@@ -188,9 +251,15 @@ clear_page(Page *page)
 		free(page->items[i].key);
 	free(page->items);
 	free(page->token);
-	page->items = NULL;
-	page->token = NULL;
-	page->n = 0;
+	*page = (Page) {.store = page->store};
+}
+
+/* The newest claim or log entry is the first one of a list, so its order matters. */
+static PsError *
+wrong_order(const char *key, const char *before)
+{
+	return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "object storage listed \"%s\" after \"%s\"", key, before),
+						 "Lists must be in the order of keys.  Those of S3's directory buckets are not.");
 }
 
 static PsError *
@@ -198,14 +267,18 @@ add_item(void *arg, const char *key, int64 size)
 {
 	Page *page = arg;
 	size_t len = strlen(page->store->prefix);
+	const char **last = &page->last[size < 0];
 
 	if (strncmp(key, page->store->prefix, len) != 0)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "object storage listed \"%s\", which does not start with \"%s\"", key,
 						page->store->prefix);
+	if (*last != NULL && strcmp(key + len, *last) <= 0)
+		return wrong_order(key + len, *last);
 	/* doubled when it is full, at powers of two */
 	if ((page->n & (page->n - 1)) == 0)
 		page->items = pg_realloc(page->items, Max(page->n * 2, 1) * sizeof(Item));
 	page->items[page->n++] = (Item) {pg_strdup(key + len), size};
+	*last = page->items[page->n - 1].key;
 	return NULL;
 }
 
@@ -257,6 +330,7 @@ s3_list(ObjectStore *base, const char *prefix, const char *after, bool folders, 
 {
 	S3Store *store = (S3Store *) base;
 	char *token = NULL;
+	char *last = NULL; /* key of the page before */
 	bool stop = false;
 	PsError *err;
 
@@ -268,20 +342,30 @@ s3_list(ObjectStore *base, const char *prefix, const char *after, bool folders, 
 		/* folders come behind the objects of their page */
 		if (page.n > 1)
 			qsort(page.items, page.n, sizeof(Item), compare_items);
+		if (err == NULL && page.n > 0 && last != NULL && strcmp(page.items[0].key, last) < 0)
+			err = wrong_order(page.items[0].key, last);
+		if (err == NULL && token != NULL && page.token != NULL && strcmp(token, page.token) == 0)
+			err = ps_error(PS_SQLSTATE_CORRUPTED, "a list of object storage does not end");
 		for (int i = 0; err == NULL && !stop && i < page.n; i++)
 		{
 			ObjectInfo info = {page.items[i].key, page.items[i].size};
 
 			/* of a folder that was the last one there may be more objects */
-			if (strcmp(info.key, after) > 0)
+			if (strcmp(info.key, after) > 0 && (last == NULL || strcmp(info.key, last) > 0))
 				err = sink->item(sink->arg, &info, &stop);
 		}
 		free(token);
 		token = page.token;
 		page.token = NULL;
+		if (page.n > 0)
+		{
+			free(last);
+			last = pg_strdup(page.items[page.n - 1].key);
+		}
 		clear_page(&page);
 	} while (err == NULL && !stop && token != NULL);
 	free(token);
+	free(last);
 	return err;
 }
 

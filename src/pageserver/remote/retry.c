@@ -28,9 +28,8 @@ retry_pause(int failed, int64 asked_ms)
 	return pause;
 }
 
-/* Waits for the condition once: until it is signaled, for at most ms, or until the deadline; asks the check. */
-static PsError *
-wait_once(CancelWait *wait, pthread_cond_t *cond, pthread_mutex_t *lock, int64 ms, int64 deadline)
+PsError *
+retry_wait(CancelWait *wait, pthread_cond_t *cond, pthread_mutex_t *lock, int64 ms, int64 deadline)
 {
 	if (deadline != 0)
 	{
@@ -56,7 +55,7 @@ retry_sleep(int64 ms, const CancelCheck *cancel, int64 deadline)
 	clock_cond_init(&cond);
 	pthread_mutex_lock(&lock);
 	while (err == NULL && (left = end - clock_now_ms()) > 0)
-		err = wait_once(&wait, &cond, &lock, left, deadline);
+		err = retry_wait(&wait, &cond, &lock, left, deadline);
 	pthread_mutex_unlock(&lock);
 	pthread_cond_destroy(&cond);
 	pthread_mutex_destroy(&lock);
@@ -88,7 +87,7 @@ retry_gate_enter(RetryGate *gate, const CancelCheck *cancel, int64 deadline, uin
 
 	pthread_mutex_lock(&gate->lock);
 	while (err == NULL && gate->running >= gate->allowed)
-		err = wait_once(&wait, &gate->freed, &gate->lock, CANCEL_CHECK_MS, deadline);
+		err = retry_wait(&wait, &gate->freed, &gate->lock, CANCEL_CHECK_MS, deadline);
 	if (err == NULL)
 		gate->running++;
 	*epoch = gate->epoch;

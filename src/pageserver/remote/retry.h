@@ -72,4 +72,10 @@ extern int retry_gate_allowed(RetryGate *gate);
  */
 extern PsError *retry_sleep(int64 ms, const CancelCheck *cancel, int64 deadline);
 
+/*
+ * Waits for the condition once, like cancel_wait(), but not after the deadline;
+ * PS_SQLSTATE_TRY_AGAIN: it has passed.
+ */
+extern PsError *retry_wait(CancelWait *wait, pthread_cond_t *cond, pthread_mutex_t *lock, int64 ms, int64 deadline);
+
 #endif /* PS_RETRY_H */

@@ -64,14 +64,15 @@ typedef struct S3Request
 	/*
 	 * Reads an answer with status 2xx; or NULL: it is searched for an <Error>.  Sets the
 	 * code of *error if the answer is one.  PS_SQLSTATE_CORRUPTED: not a whole answer, which is
-	 * asked for again.  May be called several times.
+	 * asked for again, but not for ever; PS_SQLSTATE_TRY_AGAIN: not one of S3.  May be called
+	 * several times.
 	 */
 	PsError *(*parse)(void *arg, const HttpAnswer *answer, S3Error *error);
 	void *arg;
 
 	/* results */
 	HttpAnswer answer; /* the last one; to be freed with s3_request_free() */
-	S3Error error;     /* what it said, if its status is not 2xx */
+	S3Error error;     /* what it said, also in a 2xx */
 	bool in_doubt;     /* an attempt without an answer, or with an error of the service, may have been executed */
 } S3Request;
 
@@ -86,15 +87,19 @@ extern void s3_add_customer_headers(S3Store *store, S3Request *request);
 
 /*
  * Sends a request until it succeeds, is refused, or the wait ends.  No error: the
- * status is 2xx, or one of 404 (not of the bucket), 412, 416, of which the caller says
- * what they mean.
+ * status is 2xx, or 404 with NoSuchKey or NoSuchUpload, 412, 416, of which the caller says
+ * what they mean.  A 2xx may have an <Error> with the code of one of these, so it is a
+ * success only if s3_expect_success() says so.
  */
 extern PsError *s3_send(S3Store *store, S3Request *request, const ObjectWait *wait);
+
+/* S3Request.parse of a PUT. */
+extern PsError *s3_parse_put(void *arg, const HttpAnswer *answer, S3Error *error);
 
 /* The error for an answer that the caller did not want. */
 extern PsError *s3_refused(const S3Store *store, const S3Request *request);
 
-/* That error if the status is not 2xx. */
+/* That error unless the status is 2xx and there is no <Error>. */
 extern PsError *s3_expect_success(S3Store *store, const S3Request *request);
 
 /* Prepares a request for use again. */

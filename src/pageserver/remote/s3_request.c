@@ -4,7 +4,7 @@
  *
  * What an answer means is decided by the <Code> of its <Error>: one status has many
  * meanings, and services differ in which status goes with a code.  An answer without a
- * code (of a proxy, or to a HEAD) is judged by its status.
+ * code (of a proxy) is judged by its status.
  */
 #include "ps_fe.h"
 
@@ -16,6 +16,8 @@
 
 /* Attempts whose answer is damaged, or says that the request arrived damaged. */
 #define MAX_DAMAGED 5
+
+#define NOT_S3 "This is not an answer of S3.  Check remote_endpoint, and proxies before the service."
 
 /* What is done about an answer. */
 typedef enum Verdict
@@ -82,7 +84,11 @@ judge(const S3Request *request)
 	switch (status)
 	{
 		case 404:
-			return request->key != NULL ? VERDICT_ANSWER : VERDICT_REFUSED;
+			/*
+			 * Only the service says that there is no such object, and with a code.  A proxy also answers so while
+			 * the service is not there, and an owner must not conclude from that that nobody replaced it.
+			 */
+			return request->error.code[0] == '\0' ? VERDICT_AGAIN : VERDICT_REFUSED;
 		case 412:
 		case 416:
 			return VERDICT_ANSWER;
@@ -147,7 +153,9 @@ s3_add_customer_headers(S3Store *store, S3Request *request)
 PsError *
 s3_expect_success(S3Store *store, const S3Request *request)
 {
-	return request->answer.status / 100 == 2 ? NULL : s3_refused(store, request);
+	bool success = request->answer.status / 100 == 2 && request->error.code[0] == '\0';
+
+	return success ? NULL : s3_refused(store, request);
 }
 
 void
@@ -195,7 +203,20 @@ s3_refused(const S3Store *store, const S3Request *request)
 		ps_error_hint(err, "Check the keys in remote_key_file or in the environment.");
 	else if (verdict == VERDICT_CLOCK)
 		ps_error_hint(err, "Set the clock of this machine.");
+	else if (answer->status == 404 && error->code[0] == '\0')
+		ps_error_hint(err, NOT_S3);
 	return err;
+}
+
+PsError *
+s3_parse_put(void *arg, const HttpAnswer *answer, S3Error *error)
+{
+	if (s3_xml_error(answer->body.data, answer->body.len, error) || answer->etag[0] != '\0')
+		return NULL;
+	/* what has no ETag has not stored anything: a proxy's own page, say */
+	return ps_error_hint(ps_error(PS_SQLSTATE_TRY_AGAIN, "a PUT was answered with status %d, but without an ETag",
+								  answer->status),
+						 NOT_S3);
 }
 
 /* The SHA-256 of a body, in hex. */
@@ -308,7 +329,9 @@ read_answer(S3Request *request, PsError **err)
 	else if (answer->body.len > 0)
 		(void) s3_xml_error(answer->body.data, answer->body.len, &request->error);
 	if (*err != NULL)
-		return ps_error_is(*err, PS_SQLSTATE_CORRUPTED) ? VERDICT_DAMAGED : VERDICT_REFUSED;
+		return ps_error_is(*err, PS_SQLSTATE_CORRUPTED)   ? VERDICT_DAMAGED
+			   : ps_error_is(*err, PS_SQLSTATE_TRY_AGAIN) ? VERDICT_AGAIN
+														  : VERDICT_REFUSED;
 	if (success && request->error.code[0] == '\0')
 		return VERDICT_ANSWER;
 	return judge(request);
@@ -319,15 +342,16 @@ static Verdict
 attempt(S3Store *store, S3Request *request, const char *hash, const ObjectWait *wait, PsError **err)
 {
 	const CancelCheck *cancel = wait != NULL ? wait->cancel : NULL;
+	int64 deadline = wait != NULL ? wait->deadline : 0;
 	CredentialKeys keys;
 	Verdict verdict;
 	uint64 epoch;
 
 	s3_request_free(request);
-	*err = credentials_get(store->credentials, cancel, &keys);
+	*err = credentials_get(store->credentials, cancel, deadline, &keys);
 	if (*err != NULL)
 		return ps_error_is_transient(*err) && !(*err)->is_cancel ? VERDICT_AGAIN : VERDICT_REFUSED;
-	*err = retry_gate_enter(&store->gate, cancel, wait != NULL ? wait->deadline : 0, &epoch);
+	*err = retry_gate_enter(&store->gate, cancel, deadline, &epoch);
 	if (*err != NULL)
 	{
 		credential_keys_free(&keys);

@@ -86,6 +86,11 @@ set_endpoint(S3Store *store, const ObjectSettings *settings)
 	bool by_path = settings->addressing == OBJECT_ADDRESS_PATH;
 	PsError *err = NULL;
 
+	if (strchr(endpoint, '@') != NULL)
+	{
+		free(endpoint);
+		return ps_error(PS_SQLSTATE_INVALID, "the endpoint of object storage must not have a user name or a password");
+	}
 	while (len > 0 && endpoint[len - 1] == '/')
 		endpoint[--len] = '\0';
 	if ((!https && strncmp(endpoint, "http://", 7) != 0) || len <= host - endpoint || !consists_of(host, ".-_:[]"))
@@ -115,7 +120,14 @@ set_customer_key(S3Store *store, const char *path)
 	uint8 digest[EVP_MAX_MD_SIZE];
 	unsigned digest_len;
 	ssize_t len;
+	struct stat st;
 
+	if (strncmp(store->origin, "https://", 8) != 0)
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID,
+									  "a key of one's own for encryption cannot be used without TLS"),
+							 "The key is sent with each request.  Set remote_endpoint to an address with https, or "
+							 "remote_sse to something else.");
+	PS_TRY(credentials_check_file(path, &st));
 	PS_TRY(fs_read_file(path, key, sizeof(key), &len));
 	if (len != CUSTOMER_KEY)
 		return ps_error(PS_SQLSTATE_INVALID, "file \"%s\" is not a key of %d bytes", path, CUSTOMER_KEY);
@@ -198,7 +210,7 @@ object_s3_open(const char *bucket_prefix, const ObjectSettings *settings, Object
 	http.idle_handles = connections;
 	store->http = http_client_create(&http);
 	retry_gate_init(&store->gate, connections);
-	store->credentials = credentials_create(settings->key_file, store->region);
+	store->credentials = credentials_create(settings->key_file, store->region, &http);
 	*result = &store->base;
 	return NULL;
 

@@ -71,6 +71,7 @@ put_part(Upload *upload, int part, const ObjectWait *wait)
 		.body_fd = upload->fd,
 		.body_offset = offset,
 		.body_len = Min(upload->part_size, upload->size - offset),
+		.parse = s3_parse_put,
 	};
 	char number[16];
 	PsError *err;
@@ -82,9 +83,6 @@ put_part(Upload *upload, int part, const ObjectWait *wait)
 	err = s3_send(upload->store, &request, wait);
 	if (err == NULL)
 		err = s3_expect_success(upload->store, &request);
-	if (err == NULL && request.answer.etag[0] == '\0')
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "object storage gave no ETag for part %d of \"%s\"", part + 1,
-					   upload->key);
 	if (err == NULL)
 		upload->etags[part] = pg_strdup(request.answer.etag);
 	s3_request_free(&request);
@@ -178,6 +176,9 @@ put_parts(Upload *upload, const ObjectWait *wait)
 		err = complete_upload(upload, wait);
 	if (err != NULL && upload->id != NULL)
 		abort_upload(upload);
+	/* a rule of the bucket has removed the upload, say: the next call begins another one */
+	if (object_is_missing(err))
+		ps_error_set_state(err, PS_SQLSTATE_TRY_AGAIN);
 	for (int i = 0; i < upload->nparts; i++)
 		free(upload->etags[i]);
 	free(upload->etags);
@@ -211,6 +212,7 @@ s3_put_file(ObjectStore *base, const char *key, const char *path, const ObjectWa
 			.has_body = true,
 			.body_fd = upload.fd,
 			.body_len = st.st_size,
+			.parse = s3_parse_put,
 		};
 
 		s3_add_write_headers(store, &request);

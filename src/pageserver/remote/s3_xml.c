@@ -312,8 +312,9 @@ s3_xml_completed(const char *body, size_t len, S3Error *error)
 typedef struct Deleted
 {
 	int nfailed;
-	char key[128];
-	S3Error error;
+	char key[128]; /* of the current <Error>, as is current */
+	S3Error current;
+	S3Error first;
 } Deleted;
 
 static void
@@ -327,20 +328,27 @@ deleted_element(Reader *reader, const char *path, const char *text)
 	if (strcmp(path, "Key") == 0)
 		strlcpy(deleted->key, text, sizeof(deleted->key));
 	else
-		error_element(&deleted->error, path, text);
+		error_element(&deleted->current, path, text);
 }
 
 static void
 deleted_end(Reader *reader, const char *path)
 {
 	Deleted *deleted = reader->arg;
-	char message[sizeof(deleted->error.message)];
+	S3Error *first = &deleted->first;
 
 	if (strcmp(path, "DeleteResult/Error") != 0)
 		return;
-	deleted->nfailed++;
-	strlcpy(message, deleted->error.message, sizeof(message));
-	snprintf(deleted->error.message, sizeof(deleted->error.message), "%.100s: %.120s", deleted->key, message);
+	/* some services report what did not exist */
+	if (strcmp(deleted->current.code, "NoSuchKey") != 0 && deleted->nfailed++ == 0)
+	{
+		*first = deleted->current;
+		snprintf(first->message, sizeof(first->message), "%.100s: %.120s", deleted->key, deleted->current.message);
+		if (first->code[0] == '\0')
+			strlcpy(first->code, "UnknownError", sizeof(first->code));
+	}
+	memset(&deleted->current, 0, sizeof(S3Error));
+	deleted->key[0] = '\0';
 }
 
 PsError *
@@ -352,11 +360,7 @@ s3_xml_deleted(const char *body, size_t len, int *nfailed, S3Error *error)
 
 	*nfailed = deleted.nfailed;
 	if (err == NULL && deleted.nfailed > 0)
-	{
-		*error = deleted.error;
-		if (error->code[0] == '\0')
-			strlcpy(error->code, "UnknownError", sizeof(error->code));
-	}
+		*error = deleted.first;
 	return err;
 }
 

@@ -51,8 +51,8 @@ extern PsError *s3_xml_upload(const char *body, size_t len, char **id, S3Error *
 extern PsError *s3_xml_completed(const char *body, size_t len, S3Error *error);
 
 /*
- * DeleteResult: the number of keys that could not be deleted, and the last one's
- * error, which has the key in its message.
+ * DeleteResult: the number of keys that could not be deleted, and the first one's
+ * error, which has the key in its message.  Keys that did not exist do not count.
  */
 extern PsError *s3_xml_deleted(const char *body, size_t len, int *nfailed, S3Error *error);
 

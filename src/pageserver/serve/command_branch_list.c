@@ -91,6 +91,10 @@ command_branch_list(Session *session, char **args, int nargs)
 		{"waits_for", TEXTOID},
 		{"connected_since", TEXTOID},
 		{"protected", BOOLOID},
+		{"remote_consistent_lsn", LSNOID},
+		{"bucket_lsn", LSNOID},
+		{"bucket_lag_bytes", INT8OID},
+		{"bucket_lag_seconds", INT8OID},
 	};
 	Conn *conn = &session->conn;
 	int rows = 0;
@@ -109,6 +113,7 @@ command_branch_list(Session *session, char **args, int nargs)
 		TimelineInfo info;
 		char *values[lengthof(columns)];
 		char since[TIME_TEXT_SIZE];
+		bool has_bucket;
 		int v = 0;
 
 		store_timeline_info(list[i], &info);
@@ -138,6 +143,11 @@ command_branch_list(Session *session, char **args, int nargs)
 		values[v++] = branch_wait_text(wal_waits_get(session->server, list[i]), info.waits_for);
 		values[v++] = info.compute_connected ? pg_strdup(timeline_time_text(info.connected_since, since)) : NULL;
 		values[v++] = pg_strdup(info.is_protected ? "t" : "f");
+		values[v++] = info.remote_lsn != 0 ? command_lsn_text(info.remote_lsn) : NULL;
+		has_bucket = info.bucket_lsn != InvalidXLogRecPtr;
+		values[v++] = has_bucket ? command_lsn_text(info.bucket_lsn) : NULL;
+		values[v++] = has_bucket ? psprintf(UINT64_FORMAT, info.flushed_lsn - info.bucket_lsn) : NULL;
+		values[v++] = has_bucket ? psprintf(INT64_FORMAT, (info.bucket_lag + 999) / 1000) : NULL;
 		Assert(v == lengthof(columns));
 		command_send_row(conn, values, v);
 	}

@@ -35,6 +35,7 @@ static const Command commands[] = {
 	{"import", "NAME 'PGDATA' [IDENTITY]", 2, 3, command_import},
 	{"import_stream", "NAME", 1, 1, command_import_stream},
 	{"pagestream", "TENANT TIMELINE GENERATION [LSN]", 3, 4, pagestream_run},
+	{"remote_check", "[TENANT] [read]", 0, 2, command_remote_check},
 	{"save_files", "TENANT TIMELINE GENERATION LSN", 4, 4, command_save_files},
 	{"settings_list", "BRANCH", 1, 1, command_settings_list},
 	{"settings_read", "BRANCH [VERSION]", 1, 2, command_settings_read},

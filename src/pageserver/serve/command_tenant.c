@@ -60,7 +60,7 @@ find_tenant(Session *session, const char *name, TenantInfo *found)
 		if (ps_id_equal(&list[i].id, &id))
 		{
 			*found = list[i];
-			found->names = found->by = NULL;
+			found->names = found->by = found->error = NULL;
 		}
 	store_list_tenants_free(list, n);
 	return by_id;
@@ -148,6 +148,20 @@ command_tenant_attach(Session *session, char **args, int nargs)
 	return NULL;
 }
 
+static const char *
+state_name(const TenantInfo *info)
+{
+	if (info->deleted)
+		return "deleted";
+	if (!info->attached)
+		return "detached";
+	if (info->waiting)
+		return "waiting";
+	if (info->fenced)
+		return "fenced";
+	return info->refused ? "refused" : "attached";
+}
+
 PsError *
 command_tenant_list(Session *session, char **args, int nargs)
 {
@@ -160,6 +174,10 @@ command_tenant_list(Session *session, char **args, int nargs)
 		{"deleted", TEXTOID},
 		{"seconds_left", INT8OID},
 		{"by", TEXTOID},
+		{"generation", INT8OID},
+		{"error", TEXTOID},
+		{"upload_files", INT8OID},
+		{"upload_bytes", INT8OID},
 	};
 	Conn *conn = &session->conn;
 	bool deleted = nargs > 0;
@@ -178,6 +196,9 @@ command_tenant_list(Session *session, char **args, int nargs)
 		char sysid[32];
 		char branches[32];
 		char left[32];
+		char generation[32];
+		char upload_files[32];
+		char upload_bytes[32];
 		char *when;
 		const char *values[lengthof(columns)];
 
@@ -191,13 +212,19 @@ command_tenant_list(Session *session, char **args, int nargs)
 		snprintf(branches, sizeof(branches), "%d", list[i].branches);
 		values[0] = ps_id_format(&list[i].id, id);
 		values[1] = sysid;
-		values[2] = list[i].attached ? "attached" : deleted ? "deleted"
-															: "detached";
+		values[2] = state_name(&list[i]);
 		values[3] = branches;
 		values[4] = list[i].names;
 		values[5] = when;
 		values[6] = deleted && list[i].time_left != TRASH_MARK_NEVER ? left : NULL;
 		values[7] = list[i].by;
+		snprintf(generation, sizeof(generation), UINT64_FORMAT, list[i].generation);
+		values[8] = list[i].generation > 0 ? generation : NULL;
+		values[9] = list[i].error;
+		snprintf(upload_files, sizeof(upload_files), UINT64_FORMAT, list[i].upload_files);
+		snprintf(upload_bytes, sizeof(upload_bytes), UINT64_FORMAT, list[i].upload_bytes);
+		values[10] = list[i].generation > 0 ? upload_files : NULL;
+		values[11] = list[i].generation > 0 ? upload_bytes : NULL;
 		conn_send_row(conn, values, lengthof(columns));
 		free(when);
 	}

@@ -97,6 +97,9 @@ extern PsError *command_branch_list(Session *session, char **args, int nargs);
 /* ---- command_save_files.c ---- */
 extern PsError *command_save_files(Session *session, char **args, int nargs);
 
+/* ---- command_remote.c ---- */
+extern PsError *command_remote_check(Session *session, char **args, int nargs);
+
 /* ---- command_settings.c ---- */
 extern PsError *command_settings_list(Session *session, char **args, int nargs);
 extern PsError *command_settings_read(Session *session, char **args, int nargs);

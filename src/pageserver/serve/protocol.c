@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "libpq/pqcomm.h"
@@ -29,6 +30,7 @@ conn_init(Conn *conn, int fd)
 {
 	memset(conn, 0, sizeof(*conn));
 	conn->fd = fd;
+	conn->wake_fd = -1;
 	conn->max_message = CONN_MAX_COMMAND;
 	conn->in_min = conn->in_cap = IN_MIN_SIZE;
 	conn->in = pg_malloc(conn->in_cap);
@@ -236,7 +238,7 @@ conn_wait_message(Conn *conn, int timeout_ms)
 
 	for (;;)
 	{
-		struct pollfd pfd = {conn->fd, POLLIN, 0};
+		struct pollfd pfd[2] = {{conn->fd, POLLIN, 0}, {conn->wake_fd, POLLIN, 0}};
 		Message msg;
 		size_t total;
 		bool found;
@@ -252,13 +254,20 @@ conn_wait_message(Conn *conn, int timeout_ms)
 		if (found)
 			return true;
 		left = until > 0 ? Max(until - clock_now_ms(), 0) : 0;
-		n = poll(&pfd, 1, (int) left);
+		n = poll(pfd, timeout_ms > 0 && conn->wake_fd >= 0 ? 2 : 1, (int) left);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return true;
 		if (n == 0)
 			return false;
+		if (pfd[1].revents != 0)
+		{
+			uint64 ignored;
+
+			(void) !read(conn->wake_fd, &ignored, sizeof(ignored));
+			return false;
+		}
 		err = receive_input(conn, total, MSG_DONTWAIT);
 		if (err != NULL)
 		{

@@ -35,6 +35,7 @@
 typedef struct Conn
 {
 	int fd;
+	int wake_fd;        /* an eventfd by which another thread ends conn_wait_message(); -1: none */
 	uint32 max_message; /* maximum size of a message in bytes, including its length word */
 	int64 deadline;     /* clock_now_ms() until which a read may wait; 0: no limit */
 
@@ -86,7 +87,8 @@ extern bool conn_peek_message(Conn *conn, Message *msg);
 /*
  * Waits up to timeout_ms (0: not at all) for a complete message.  Returns true if
  * there is one, and also if the connection has failed or ended, which
- * conn_read_message() then reports.  Sends nothing.
+ * conn_read_message() then reports.  Sends nothing.  Unless timeout_ms is 0, also returns
+ * when wake_fd can be read, which this call does.
  */
 extern bool conn_wait_message(Conn *conn, int timeout_ms);
 

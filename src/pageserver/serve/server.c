@@ -24,6 +24,13 @@
 #define KEEPALIVE_INTERVAL_S 10
 #define KEEPALIVE_COUNT      6
 
+/* Of a branch whose tenant is out of service. */
+static void
+end_users(void *arg, const Branch *branch)
+{
+	sessions_end_users(arg, branch, NULL);
+}
+
 PsError *
 server_create(const Config *config, Store *store, Server **result)
 {
@@ -45,6 +52,7 @@ server_create(const Config *config, Store *store, Server **result)
 		server_free(server);
 		return err;
 	}
+	store_on_fenced(store, end_users, server);
 	*result = server;
 	return NULL;
 }
@@ -160,6 +168,7 @@ server_stop(Server *server)
 	bool done;
 
 	listen_close(server);
+	store_on_fenced(server->store, NULL, NULL);
 	pthread_mutex_lock(&server->lock);
 	atomic_store(&server->stopping, true);
 

@@ -53,10 +53,12 @@ being_changed_error(const Tenant *tenant)
 
 /* ---- detaching ---- */
 
-/* Is no thread opening, closing or changing a branch of the tenant, or adding one? */
+/* Is no thread opening, closing or changing a branch of the tenant, or adding one, or putting its claim? */
 static bool
 is_settled(const Store *store, const Tenant *tenant)
 {
+	if (tenant->owner_busy)
+		return false;
 	for (int i = 0; i < store->nbranches; i++)
 	{
 		const Branch *branch = store->branches[i];
@@ -168,6 +170,9 @@ store_end_detach(Store *store, Tenant *tenant, Branch **timelines, int n)
 	for (int i = 0; i < n; i++)
 		use_free_branch(store, timelines[i]);
 	tenant_unclaim(tenant);
+	pthread_mutex_unlock(&store->lock);
+	owner_forget(tenant);
+	pthread_mutex_lock(&store->lock);
 	tenant->life = TENANT_DETACHED;
 	pthread_mutex_unlock(&store->lock);
 	free(timelines);
@@ -404,6 +409,7 @@ add_to_catalog(Store *store, Tenant *tenant, Branch **timelines, int n)
 	for (int i = 0; i < n; i++)
 		catalog_add_branch(store, timelines[i]);
 	tenant->life = TENANT_ATTACHED;
+	pthread_cond_signal(&store->owner_wake);
 	return NULL;
 }
 
@@ -469,6 +475,8 @@ store_attach_tenant(Store *store, const char *name, bool force)
 	if (err == NULL)
 		err = sync_tenant(tenant);
 	if (err == NULL)
+		err = owner_begin(tenant, tenant->dir, true, force);
+	if (err == NULL)
 		err = tenant_load(tenant, NULL, &timelines, &n);
 	pthread_mutex_lock(&store->lock);
 	if (err == NULL)
@@ -476,6 +484,9 @@ store_attach_tenant(Store *store, const char *name, bool force)
 	if (err != NULL)
 	{
 		tenant_unclaim(tenant);
+		pthread_mutex_unlock(&store->lock);
+		owner_forget(tenant);
+		pthread_mutex_lock(&store->lock);
 		tenant->life = TENANT_DETACHED;
 	}
 	pthread_mutex_unlock(&store->lock);

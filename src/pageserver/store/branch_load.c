@@ -7,6 +7,7 @@
 #include "ingest/ingest.h"
 #include "sqlstate.h"
 #include "store/store_impl.h"
+#include "upload/wal_upload.h"
 
 static Branch *
 branch_alloc(Tenant *tenant, const PsId *id)
@@ -38,6 +39,7 @@ branch_free(Branch *branch)
 
 	Assert(branch->open == NULL && (branch->life == BRANCH_CLOSED || branch->life == BRANCH_BROKEN));
 	ps_error_free(branch->error);
+	wal_upload_close(branch->upload);
 	pthread_mutex_destroy(&branch->settings_lock);
 	pins_free(spec->pins);
 	free(spec->damaged);
@@ -161,7 +163,7 @@ branch_load(Tenant *tenant, const PsId *id, const PsError *problem, Branch **res
 	strlcpy(branch->manifest_name, m.name, sizeof(branch->manifest_name));
 	branch->origin_unknown = old_err != NULL;
 	ps_error_free(old_err);
-	branch->is_protected = protect_is_set(branch->spec.dir);
+	branch->is_protected = protect_mark_is_set(branch->spec.dir);
 	branch->spec.pins = pins_create(m.start_lsn, m.gc_cutoff);
 	err = ps_error_first(err, mark_err);
 	if (problem != NULL)

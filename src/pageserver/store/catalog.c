@@ -21,6 +21,7 @@ catalog_add_tenant(Store *store, Tenant *tenant)
 {
 	store->tenants = pg_realloc(store->tenants, (store->ntenants + 1) * sizeof(Tenant *));
 	store->tenants[store->ntenants++] = tenant;
+	pthread_cond_signal(&store->owner_wake);
 }
 
 void
@@ -56,6 +57,21 @@ catalog_detached_error(const Tenant *tenant)
 							 "\"pageserver_ctl tenant undelete %s\" brings it back.", id);
 	return ps_error_hint(ps_error(PS_SQLSTATE_TRY_AGAIN, "tenant %s is detached", ps_id_format(&tenant->id, id)),
 						 "\"pageserver_ctl tenant attach %s\" brings it back.", id);
+}
+
+PsError *
+catalog_check_service(const Tenant *tenant)
+{
+	char id[PS_ID_TEXT];
+
+	if (tenant->life != TENANT_ATTACHED)
+		return catalog_detached_error(tenant);
+	if (tenant->ownership == OWNER_FENCED)
+		return ps_error_copy(tenant->owner_error);
+	if (tenant->ownership != OWNER_WAITING)
+		return NULL;
+	return ps_error(PS_SQLSTATE_TRY_AGAIN, "tenant %s waits for object storage: %s", ps_id_format(&tenant->id, id),
+					tenant->owner_error != NULL ? tenant->owner_error->message : "it is being claimed");
 }
 
 /* ---- branches ---- */
@@ -308,9 +324,16 @@ catalog_find_settled(Store *store, const char *name, const CancelCheck *cancel, 
 }
 
 PsError *
-catalog_find_served(Store *store, const char *name, const CancelCheck *cancel, Branch **branch)
+catalog_find_changeable(Store *store, const char *name, const CancelCheck *cancel, Branch **branch)
 {
 	PS_TRY(catalog_find_settled(store, name, cancel, branch));
+	return catalog_check_service((*branch)->tenant);
+}
+
+PsError *
+catalog_find_served(Store *store, const char *name, const CancelCheck *cancel, Branch **branch)
+{
+	PS_TRY(catalog_find_changeable(store, name, cancel, branch));
 	return (*branch)->life == BRANCH_BROKEN ? catalog_broken_error(*branch) : NULL;
 }
 

@@ -62,6 +62,7 @@ store_timeline_info(Branch *branch, TimelineInfo *info)
 	Store *store = branch->tenant->store;
 	char *wal_dir = psprintf("%s/wal", branch->spec.dir);
 	uint64 segments;
+	PsError *service;
 	Timeline *tl;
 	bool open;
 
@@ -78,6 +79,13 @@ store_timeline_info(Branch *branch, TimelineInfo *info)
 	}
 	else
 		closed_info(branch, info);
+	service = catalog_check_service(branch->tenant);
+	if (service != NULL && branch->tenant->life == TENANT_ATTACHED)
+		strlcpy(info->error, service->message, sizeof(info->error));
+	ps_error_free(service);
+	info->remote_lsn = 0;
+	if (branch->tenant->upload != NULL)
+		info->remote_lsn = upload_remote_lsn(branch->tenant->upload, &branch->spec.id);
 	info->is_protected = branch->is_protected;
 	info->deleted = branch->in_trash;
 	pthread_mutex_unlock(&store->lock);

@@ -5,11 +5,14 @@
  */
 #include "ps_fe.h"
 
+#include <unistd.h>
+
 #include "base/fs.h"
 #include "ingest/ingest.h"
 #include "read/view.h"
 #include "sqlstate.h"
 #include "store/store_impl.h"
+#include "upload/wal_upload.h"
 #include "wal/reader.h"
 
 /* Records between two checks for cancellation, which make a system call. */
@@ -120,6 +123,91 @@ start_threads(Timeline *tl)
 }
 
 /*
+ * Can a branch whose chain could not be opened be served without it?  Its directory must
+ * have its WAL.  It has all that is in the chain, because no other directory has written to
+ * that since (upload/ownership.h).
+ */
+static bool
+can_open_chain_later(const Branch *branch, const PsError *err)
+{
+	char wal_dir[MAXPGPATH];
+
+	if (err->is_cancel || ps_error_is(err, PS_SQLSTATE_FENCED) || ps_error_is(err, PS_SQLSTATE_CORRUPTED))
+		return false;
+	snprintf(wal_dir, sizeof(wal_dir), "%s/wal", branch->spec.dir);
+	return access(wal_dir, F_OK) == 0;
+}
+
+/*
+ * If the store owns the tenant in object storage: opens the chain of the branch before its WAL
+ * is read, which may restore some of that.  *later: object storage does not do that now, so
+ * owner.c tries again while the branch is open, and its WAL waits to be uploaded.
+ */
+static PsError *
+open_upload(Branch *branch, XLogRecPtr lsn, const ObjectWait *wait, PsError **later)
+{
+	Tenant *tenant = branch->tenant;
+	Store *store = tenant->store;
+	WalUploadFenced fenced = {owner_fenced, tenant};
+	TenantOwner owner;
+	bool owned;
+	char id[PS_ID_TEXT];
+	PsError *err;
+
+	pthread_mutex_lock(&store->lock);
+	owned = tenant->ownership == OWNER_OWNED;
+	owner = tenant->owner;
+	pthread_mutex_unlock(&store->lock);
+	if (!owned)
+	{
+		/* the claim begins the upload; until then nothing may be acknowledged that must be there */
+		if (store->remote != NULL && config_wal_acknowledge(store->config) == WAL_ACKNOWLEDGE_BUCKET)
+			*later = ps_error(PS_SQLSTATE_TRY_AGAIN, "tenant %s is not claimed yet", ps_id_format(&tenant->id, id));
+		return NULL;
+	}
+	err = branch_open_upload(branch, &owner, &fenced, lsn, NULL, wait);
+	if (err == NULL || err->is_cancel || ps_error_is(err, PS_SQLSTATE_CORRUPTED))
+		return err;
+	if (can_open_chain_later(branch, err))
+	{
+		*later = err;
+		return NULL;
+	}
+	if (!ps_error_is(err, PS_SQLSTATE_FENCED))
+	{
+		/* its WAL is in object storage only */
+		PsError *again = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" waits for object storage: %s",
+								  branch_name(branch), err->message);
+
+		ps_error_free(err);
+		return again;
+	}
+	owner_fenced(tenant, err);
+	return cancel_error(CANCEL_FENCED, ps_id_format(&tenant->id, id));
+}
+
+/*
+ * Starts to upload WAL, unless that has to wait for object storage because of the error
+ * "later", which is taken over.
+ */
+static PsError *
+start_upload(Timeline *tl, Branch *branch, const ObjectWait *wait, PsError *later)
+{
+	PsError *err = later;
+
+	if (branch->upload == NULL && later == NULL)
+		return NULL;
+	if (branch->upload != NULL)
+		err = wal_upload_start(branch->upload, tl, wait);
+	if (err == NULL || !can_open_chain_later(branch, err))
+		return err;
+	wal_remote_begin(tl, tl->disk_consistent_lsn);
+	wal_remote_set_error(tl, err->message);
+	ps_log_error(PS_WARNING, err, "branch \"%s\": WAL will be uploaded later", timeline_name(tl));
+	return NULL;
+}
+
+/*
  * Loads all of a timeline and starts its threads.  No other thread knows the timeline yet,
  * so some of what Timeline.lock protects is accessed without it.
  */
@@ -130,7 +218,9 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	LayerMap *map = NULL;
 	WalState state;
 	XLogRecPtr marker;
+	ObjectWait wait = {cancel, clock_now_ms() + timeline_config(tl)->wait_timeout};
 	char *wal_dir = psprintf("%s/wal", tl->spec->dir);
+	PsError *later = NULL;
 	PsError *err;
 
 	PS_GOTO(branch_read_manifest(branch, &m, &tl->log), done);
@@ -151,6 +241,7 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	timeline_set_copies(tl, m.copies, m.ncopies);
 	PS_GOTO(timeline_open_layers(tl, &m, &map), done);
 	PS_GOTO(load_state(tl, map, m.disk_consistent_lsn, &state), done);
+	PS_GOTO(open_upload(branch, m.disk_consistent_lsn, &wait, &later), done);
 	/* a killed store may have created files without syncing the directory */
 	PS_GOTO(fs_sync(wal_dir), done);
 	PS_GOTO(wal_segments_open(wal_dir, tl->spec->segment_size, &tl->wal), done);
@@ -165,8 +256,11 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	map = NULL;
 	PS_GOTO(ingest_create(tl, &state), done);
 	PS_GOTO(start_threads(tl), done);
+	err = start_upload(tl, branch, &wait, later);
+	later = NULL;
 
 done:
+	ps_error_free(later);
 	layer_map_unref(map);
 	manifest_free(&m);
 	pfree(wal_dir);
@@ -195,6 +289,7 @@ timeline_join(Timeline *tl)
 	if (tl->nthreads > 1)
 		pthread_join(tl->flush_thread, NULL);
 	tl->nthreads = 0;
+	wal_upload_stop(branch_of(tl)->upload);
 }
 
 void

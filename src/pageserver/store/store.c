@@ -16,6 +16,7 @@
 #include "sqlstate.h"
 #include "io/aio.h"
 #include "base/fs.h"
+#include "ingest/ingest.h"
 #include "store/store_dir.h"
 #include "store/store_impl.h"
 
@@ -172,6 +173,8 @@ store_open(const Config *config, Store **result)
 	pthread_mutex_init(&store->lock, NULL);
 	clock_cond_init(&store->changed);
 	clock_cond_init(&store->idle_wake);
+	pthread_mutex_init(&store->fence_lock, NULL);
+	clock_cond_init(&store->owner_wake);
 	path = psprintf("%s/tmp", config->store_dir);
 	err = make_tmp(path);
 	pfree(path);
@@ -180,7 +183,11 @@ store_open(const Config *config, Store **result)
 	if (err == NULL)
 		err = open_aio(store);
 	if (err == NULL)
+		err = store_remote_open(store);
+	if (err == NULL)
 		err = open_tenants(store);
+	if (err == NULL)
+		err = owner_start(store);
 	if (err == NULL)
 		err = upkeep_start(store);
 	if (err == NULL)
@@ -204,6 +211,7 @@ store_stop(Store *store)
 			timeline_stop(store->branches[i]->open, CANCEL_STORE_STOPPING);
 	pthread_cond_broadcast(&store->changed);
 	pthread_cond_broadcast(&store->idle_wake);
+	pthread_cond_broadcast(&store->owner_wake);
 	pthread_mutex_unlock(&store->lock);
 }
 
@@ -212,6 +220,7 @@ store_close(Store *store)
 {
 	/* everything ends concurrently */
 	store_stop(store);
+	owner_stop(store);
 	upkeep_stop(store->upkeep);
 	if (store->has_idle_thread)
 		pthread_join(store->idle_thread, NULL);
@@ -228,6 +237,10 @@ store_close(Store *store)
 			store->branches[i]->life = BRANCH_CLOSED;
 		}
 	upkeep_free(store->upkeep);
+	/* all end concurrently */
+	for (int i = 0; i < store->ntenants; i++)
+		if (store->tenants[i]->upload != NULL)
+			upload_stop(store->tenants[i]->upload);
 	for (int i = 0; i < store->nbranches; i++)
 		branch_free(store->branches[i]);
 	for (int i = 0; i < store->ntenants; i++)
@@ -238,11 +251,14 @@ store_close(Store *store)
 	memory_budget_free(store->memory);
 	page_store_free(store->page_cache);
 	aio_free(store->aio);
+	object_store_close(store->remote);
 	store_clock_close(store->clock);
 	free(store->branches);
 	free(store->tenants);
 	pthread_cond_destroy(&store->changed);
 	pthread_cond_destroy(&store->idle_wake);
+	pthread_cond_destroy(&store->owner_wake);
+	pthread_mutex_destroy(&store->fence_lock);
 	pthread_mutex_destroy(&store->lock);
 	free(store);
 }
@@ -263,6 +279,10 @@ store_reload(Store *store, const Config *config)
 	for (int i = 0; i < n; i++)
 		tenants[i] = store->tenants[i];
 	pthread_cond_broadcast(&store->idle_wake);
+	pthread_cond_broadcast(&store->owner_wake);
+	for (int i = 0; i < store->nbranches; i++)
+		if (store->branches[i]->life == BRANCH_OPEN)
+			timeline_settings_changed(store->branches[i]->open);
 	pthread_mutex_unlock(&store->lock);
 	for (int i = 0; i < n; i++)
 	{

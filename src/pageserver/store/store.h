@@ -7,6 +7,7 @@
 #define PS_STORE_H
 
 #include "base/config.h"
+#include "bucket/audit.h"
 #include "layer/layer.h"
 #include "store/branch_settings.h"
 
@@ -139,6 +140,27 @@ extern PsError *timeline_read_settings(Timeline *tl, uint64 version, BranchSetti
 extern PsError *timeline_write_settings(Timeline *tl, BranchSettings *settings, uint64 expected);
 extern PsError *timeline_settings_versions(Timeline *tl, uint64 **versions, int *n);
 
+/* ---- owner.c ---- */
+
+/*
+ * Sets what is called when another store has taken over a tenant, for each of its branches
+ * that was open: to end the connections that use it.  Called by any thread, without a lock
+ * of the store.  NULL: nothing; then no call is running on return.
+ */
+extern void store_on_fenced(Store *store, void (*on_fenced)(void *arg, const Branch *branch), void *arg);
+
+/* What is not in object storage yet, of all tenants. */
+typedef struct RemoteInfo
+{
+	const char *url; /* "": there is no object storage */
+	uint64 upload_files;
+	uint64 upload_bytes;
+	uint64 deleting; /* objects that are to be deleted later */
+	char error[512]; /* "": nothing is wrong */
+} RemoteInfo;
+
+extern void store_remote_info(Store *store, RemoteInfo *info);
+
 /* ---- attach.c: "name" is a tenant's id or the name of one of its branches ---- */
 
 /*
@@ -174,6 +196,13 @@ typedef struct TenantInfo
 	PsId id;
 	uint64 system_identifier;
 	bool attached;
+	bool waiting;        /* attached, and out of service until it has been claimed in object storage */
+	bool fenced;         /* attached, and out of service: another store has taken over */
+	bool refused;        /* attached, and out of service: object storage has a newer state */
+	uint64 generation;   /* of its owner in object storage; 0: none */
+	char *error;         /* what is wrong with it in object storage; NULL: nothing */
+	uint64 upload_files; /* that are not in object storage yet */
+	uint64 upload_bytes;
 	bool deleted; /* in the trash; the next three are valid then */
 	TimestampTz when;
 	char *by;
@@ -241,17 +270,20 @@ typedef struct TimelineInfo
 	XLogRecPtr ingested_lsn;            /* reads can use LSNs up to here */
 	XLogRecPtr disk_consistent_lsn;     /* layer files hold everything up to here */
 	XLogRecPtr gc_cutoff;               /* oldest LSN that can be read */
+	XLogRecPtr bucket_lsn;              /* object storage has WAL up to here; 0: unknown, or there is none */
+	int64 bucket_lag;                   /* age in ms of the oldest WAL that it does not have; 0: it has all */
 	uint64 layer_files;
 	uint64 layer_bytes;
 	uint64 open_layer_bytes; /* memory */
 	uint64 wal_bytes;        /* of files */
+	XLogRecPtr remote_lsn;   /* layer files in object storage hold everything up to here; 0: there is none */
 	bool compute_connected;
 	time_t connected_since; /* if so */
 	bool open;
 	bool is_protected;
 	bool deleted;        /* in the trash */
 	char error[512];     /* what is wrong: why ingest stopped, why it cannot be opened and so on; "": nothing */
-	char waits_for[160]; /* what its WAL has been waiting for, for a second or longer; "": nothing */
+	char waits_for[256]; /* what its WAL has been waiting for, for a second or longer; "": nothing */
 } TimelineInfo;
 
 extern void timeline_info(Timeline *tl, TimelineInfo *info);
@@ -311,5 +343,16 @@ extern void store_list_deleted_free(DeletedInfo *list, int n);
 
 /* ---- protect.c: a protected branch is deleted, reset or restored only if the request says so ---- */
 extern PsError *store_protect_branch(Store *store, const char *name, bool is_protected, const CancelCheck *cancel);
+
+/* ---- object storage (store_audit.c) ---- */
+
+/*
+ * audit_tenants() and audit_tenant() on the store's object storage; read: with a scratch
+ * directory, of which there is one: PS_SQLSTATE_TRY_AGAIN if another check uses it.
+ * PS_SQLSTATE_STATE: the store has no object storage.
+ */
+extern PsError *store_audit_tenants(Store *store, const CancelCheck *cancel, PsId **tenants, int *n);
+extern PsError *store_audit(Store *store, const PsId *tenant, bool read, const CancelCheck *cancel,
+							AuditResult *result);
 
 #endif /* PS_STORE_H */

@@ -12,9 +12,12 @@
 #define PS_STORE_IMPL_H
 
 #include "base/fs.h"
+#include "bucket/claim.h"
+#include "remote/object.h"
 #include "store/store.h"
 #include "store/trash_mark.h"
 #include "timeline/engine.h"
+#include "upload/upload.h"
 
 typedef enum TenantLife
 {
@@ -22,6 +25,16 @@ typedef enum TenantLife
 	TENANT_CHANGING, /* a thread detaches, attaches, deletes or undeletes it */
 	TENANT_DETACHED  /* none of its branches is in the catalog */
 } TenantLife;
+
+/* Whose tenant it is in object storage; see owner.c. */
+typedef enum TenantOwnership
+{
+	OWNER_NONE,      /* the store has no object storage, or the tenant is not attached */
+	OWNER_WAITING,   /* out of service until it has been claimed */
+	OWNER_UNCLAIMED, /* in service; its claim could not be put yet, and remote_require_ownership is off */
+	OWNER_OWNED,
+	OWNER_FENCED /* out of service: another store has it, or the directory is an old copy */
+} TenantOwnership;
 
 struct Tenant
 {
@@ -33,6 +46,15 @@ struct Tenant
 	bool deleted; /* DETACHED, and in the trash; under Store.lock, like the next two */
 	TrashMark trash_mark;
 	TenantLife life; /* no use of a branch begins unless it is ATTACHED */
+
+	/* owner.c; under Store.lock */
+	TenantOwnership ownership;
+	TenantOwner owner;    /* OWNED */
+	TenantUpload *upload; /* UNCLAIMED, OWNED, FENCED; fixed while the tenant is in service; has a lock of its own */
+	PsError *owner_error; /* WAITING, UNCLAIMED: why, or NULL; OWNED: why the last check failed; FENCED: by whom */
+	bool owner_busy;      /* a thread puts or checks the claim; detaching waits for that */
+	int64 owner_due;      /* when the thread is to do that next, clock_now_ms() */
+	int nactive;          /* branches that are neither CLOSED nor BROKEN */
 
 	int claim_fd; /* tenant_claim.c: a descriptor while branches are in the catalog; or one of the next two */
 #define TENANT_NOT_CLAIMED  (-1)
@@ -83,7 +105,12 @@ struct Branch
 	bool origin_unknown; /* neither manifest can be read: no name; start_lsn and ancestor are not valid */
 
 	pthread_mutex_t settings_lock; /* protects the files of branch_settings.h; a leaf */
-	bool files_stay;               /* its deletion may not survive a restart; owned by the thread that deletes it */
+	/*
+	 * Its WAL in object storage, or NULL (branch_upload.c).  Owned by the thread that opens or
+	 * closes it, or that claims its tenant while it is open.
+	 */
+	struct WalUpload *upload;
+	bool files_stay; /* its deletion may not survive a restart; owned by the thread that deletes it */
 
 	/* Store.lock protects what follows, and the name, except where noted otherwise */
 	BranchLife life;
@@ -146,11 +173,109 @@ struct Store
 	ReadCounters reads;                /* any thread */
 	atomic_int_fast64_t room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */
 
+	/* store_remote.c, owner.c; the first three are fixed once the store is open */
+	ObjectStore *remote; /* object storage; NULL: none */
+	char host[CLAIM_HOST_SIZE];
+	StoreIdentity identity;
+	bool remote_checked;        /* the object storage is fit for use; under lock, like the next two */
+	PsId remote_id;             /* if so, of the bucket */
+	bool remote_is_out;         /* the last request failed because it cannot be reached */
+	pthread_mutex_t fence_lock; /* held while on_fenced is called; protects the next two */
+	void (*on_fenced)(void *arg, const Branch *branch);
+	void *on_fenced_arg;
+	pthread_t owner_thread;
+	bool has_owner_thread;
+	pthread_cond_t owner_wake; /* a tenant has been added or is in use, or stopping changed; clock_cond_init() */
+
 	/* the thread that closes branches that are not in use (use.c) */
 	pthread_t idle_thread;
 	bool has_idle_thread;
 	pthread_cond_t idle_wake; /* nopen is no longer 0, or stopping changed; clock_cond_init() */
 };
+
+/*
+ * ---- store_remote.c ----
+ *
+ * At the start: opens the object storage of the settings, if there is one, as Store.remote, and
+ * checks that it can be used.  No error if it does not answer: it has not been checked then.
+ */
+extern PsError *store_remote_open(Store *store);
+
+/* Checks that the object storage can be used, though that may have been done before.  The caller holds no lock. */
+extern PsError *store_remote_check(Store *store, const ObjectWait *wait);
+
+/* The id of the bucket, which is checked if that has not been done.  The caller holds no lock. */
+extern PsError *store_remote_bucket(Store *store, const ObjectWait *wait, PsId *id);
+
+/* Is it an error of object storage that cannot be reached, or does not work, for now? */
+extern bool store_remote_is_outage(const PsError *err);
+
+/* ---- branch_upload.c ---- */
+
+struct WalUploadFenced;
+
+/*
+ * Opens the chain of a branch, unless that has been done, and restores WAL from it.  lsn: layer
+ * files contain what is before it; segs: the WAL files if the branch is open, else NULL.  For
+ * the thread that opens the branch, with no lock held.  Errors: those of wal_upload_open().
+ */
+extern PsError *branch_open_upload(Branch *branch, const TenantOwner *owner, const struct WalUploadFenced *fenced,
+								   XLogRecPtr lsn, WalSegments *segs, const ObjectWait *wait);
+
+/* Opens the chain of a branch that is open, and starts to upload its WAL: its tenant was claimed late. */
+extern PsError *branch_begin_upload(Branch *branch, const TenantOwner *owner, const struct WalUploadFenced *fenced);
+
+/* ---- owner.c ---- */
+
+/*
+ * Claims a tenant that no other thread uses: a new one, whose directory is dir, or one that is
+ * being attached.  Sets the tenant's state.  move_here: also a tenant of another bucket.  If
+ * there is no object storage, does what is needed in case there will be.  The caller holds
+ * no lock.
+ */
+extern PsError *owner_begin(Tenant *tenant, const char *dir, bool attach, bool move_here);
+
+/*
+ * The tenant is detached, or was not attached in the end: ends its upload.  No branch is open; the caller
+ * holds no lock.
+ */
+extern void owner_forget(Tenant *tenant);
+
+/*
+ * For WalUploadFenced, with the tenant as arg: takes the tenant out of service, because
+ * another store owns it, as the error says, which is taken over.  The caller holds no lock.
+ */
+extern void owner_fenced(void *arg, PsError *err);
+
+/*
+ * Puts the claim of a tenant, or checks it, and sets the tenant's state.  False if object
+ * storage cannot be reached.  The caller holds Store.lock, which is released meanwhile.
+ */
+extern bool owner_work(Tenant *tenant, int64 deadline);
+
+/*
+ * ---- owner_note.c ----
+ *
+ * Tell the upload of the tenant, if there is one, what has changed; durably.  The caller has
+ * begun a change of the branch, or no other thread knows it; no lock is needed.
+ */
+extern ChangeSink owner_change_sink(TenantUpload *upload);            /* what TimelineEnv.changes is */
+extern PsError *owner_note_all(Tenant *tenant, TenantUpload *upload); /* from the directories; nothing is open */
+extern PsError *owner_note_new(const Branch *branch);                 /* a new timeline, which is not open yet */
+extern void owner_note_name(const Branch *branch, const char *name);  /* of a branch that is not open */
+extern void owner_note_protected(const Branch *branch, bool is_protected);
+extern void owner_note_deleted(const Branch *branch, const TrashMark *mark); /* NULL: undeleted */
+
+/* Before and after the directory of a branch is moved away for good.  Without the first one, it would seem lost. */
+extern PsError *owner_begin_purge(const Branch *branch);
+extern void owner_note_purged(const Branch *branch);
+
+/* Waits until what was noted is in object storage, for at most wait_timeout; after that only logs it. */
+extern void owner_wait(const Branch *branch, const CancelCheck *cancel);
+
+/* ---- owner_thread.c: claims all tenants at the start of the store; begins and ends the thread ---- */
+extern PsError *owner_start(Store *store);
+extern void owner_stop(Store *store); /* the store is stopping */
 
 /* ---- tenant_claim.c: fails if another store of this machine has the tenant in service ---- */
 extern PsError *tenant_claim(Tenant *tenant);
@@ -166,6 +291,7 @@ extern void catalog_add_tenant(Store *store, Tenant *tenant);
 extern void catalog_remove_tenant(Store *store, Tenant *tenant);  /* frees its claim; store_close() frees the tenant */
 extern Tenant *catalog_find_tenant(Store *store, const PsId *id); /* NULL: not found */
 extern PsError *catalog_detached_error(const Tenant *tenant);     /* says how to get it back */
+extern PsError *catalog_check_service(const Tenant *tenant);      /* NULL if it is attached and in service */
 
 /* Adds a branch, and claims its tenant if that is not claimed.  The ancestor gets a user. */
 extern void catalog_add_branch(Store *store, Branch *branch);
@@ -184,7 +310,10 @@ extern Branch *catalog_find_deleted(const Store *store, const char *name);
  */
 extern PsError *catalog_find_settled(Store *store, const char *name, const CancelCheck *cancel, Branch **branch);
 
-/* catalog_find_settled(), with an error if the branch is BROKEN. */
+/* catalog_find_settled(), with an error if its tenant is out of service. */
+extern PsError *catalog_find_changeable(Store *store, const char *name, const CancelCheck *cancel, Branch **branch);
+
+/* catalog_find_changeable(), with an error if the branch is BROKEN. */
 extern PsError *catalog_find_served(Store *store, const char *name, const CancelCheck *cancel, Branch **branch);
 
 extern void catalog_reserve(Store *store, Reservation *reservation);
@@ -226,9 +355,9 @@ extern void upkeep_wake(Upkeep *upkeep, Branch *branch);   /* there may be somet
 extern void upkeep_files_added(Timeline *tl);              /* TimelineEnv.on_files_added */
 extern void upkeep_opened(Upkeep *upkeep, Branch *branch); /* it was opened: upkeep that waited for that starts */
 
-/* ---- protect.c: no lock is needed; protect_set() is durable ---- */
-extern bool protect_is_set(const char *timeline_dir);
-extern PsError *protect_set(const char *timeline_dir, bool is_protected);
+/* ---- protect_mark.c: no lock is needed; protect_mark_set() is durable ---- */
+extern bool protect_mark_is_set(const char *timeline_dir);
+extern PsError *protect_mark_set(const char *timeline_dir, bool is_protected);
 
 /* ---- branch_load.c ---- */
 

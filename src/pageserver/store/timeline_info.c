@@ -45,6 +45,8 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	info->ingested_lsn = tl->ingested_lsn;
 	info->disk_consistent_lsn = tl->disk_consistent_lsn;
 	info->gc_cutoff = timeline_gc_cutoff(tl);
+	info->bucket_lsn = tl->remote.lsn;
+	info->bucket_lag = wal_remote_lag(tl);
 	if (tl->failed != NULL)
 		strlcpy(info->error, tl->failed->message, sizeof(info->error));
 	else if (wal_failed)

@@ -58,7 +58,7 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 	pthread_mutex_lock(&store->lock);
 	err = names_save(store, cancel);
 	if (err == NULL)
-		err = catalog_find_settled(store, name, cancel, &branch);
+		err = catalog_find_changeable(store, name, cancel, &branch);
 	if (err == NULL)
 		err = catalog_check_no_children(store, branch, false);
 	if (err == NULL)
@@ -67,6 +67,8 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 		catalog_begin_change(store, branch);
 		pthread_mutex_unlock(&store->lock);
 		err = write_mark(branch, &mark, &outcome);
+		if (err == NULL)
+			owner_note_deleted(branch, &mark);
 		pthread_mutex_lock(&store->lock);
 		if (outcome != OUTCOME_NOT_DONE)
 		{
@@ -80,6 +82,8 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 		catalog_end_change(store, branch);
 	}
 	pthread_mutex_unlock(&store->lock);
+	if (err == NULL)
+		owner_wait(branch, cancel);
 	return err;
 }
 
@@ -111,8 +115,7 @@ find_deleted_settled(Store *store, const char *name, const CancelCheck *cancel, 
 
 	while ((*branch = catalog_find_deleted(store, name)) != NULL)
 	{
-		if ((*branch)->tenant->life != TENANT_ATTACHED)
-			return catalog_detached_error((*branch)->tenant);
+		PS_TRY(catalog_check_service((*branch)->tenant));
 		if (((*branch)->life == BRANCH_CLOSED || (*branch)->life == BRANCH_BROKEN) && !(*branch)->changing)
 			return NULL;
 		PS_TRY(catalog_wait(store, &wait));
@@ -179,6 +182,8 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 		{
 			pthread_mutex_unlock(&store->lock);
 			err = trash_mark_remove(branch->spec.dir, store->clock, &branch->trash_mark, &outcome);
+			if (err == NULL)
+				owner_note_deleted(branch, NULL);
 			pthread_mutex_lock(&store->lock);
 			if (outcome == OUTCOME_UNKNOWN)
 				err = ps_error_unknown(err,
@@ -334,6 +339,8 @@ store_purge_branch(Store *store, const char *name, const CancelCheck *cancel, Br
 		err = remove_closed(store, branch, &gone);
 	pthread_mutex_unlock(&store->lock);
 	*result = gone ? branch : NULL;
+	if (err == NULL)
+		owner_wait(branch, cancel);
 	return err;
 }
 
@@ -347,7 +354,8 @@ find_expired(Store *store)
 		PsError *err;
 
 		if (!branch->in_trash || branch->changing || (branch->life != BRANCH_CLOSED && branch->life != BRANCH_BROKEN) ||
-			branch->tenant->life != TENANT_ATTACHED ||
+			branch->tenant->life != TENANT_ATTACHED || branch->tenant->ownership == OWNER_WAITING ||
+			branch->tenant->ownership == OWNER_FENCED ||
 			trash_mark_time_left(&branch->trash_mark, store->clock, store->config->trash_interval) > 0)
 			continue;
 		err = catalog_check_no_children(store, branch, true);

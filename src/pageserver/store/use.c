@@ -21,6 +21,7 @@ static void
 note_closed(Store *store, Branch *branch)
 {
 	store->nopen--;
+	branch->tenant->nactive--;
 	if (branch->ancestor != NULL)
 		use_end(store, branch->ancestor, true);
 	pthread_cond_broadcast(&store->changed);
@@ -33,7 +34,7 @@ typedef struct OpenCheck
 	const CancelCheck *cancel; /* the caller's, or NULL */
 } OpenCheck;
 
-/* Cancels an opening if its caller does, the store is stopping, or the tenant is being detached. */
+/* Cancels an opening if its caller does, the store is stopping, or the tenant is not in service any more. */
 static PsError *
 check_open(void *arg)
 {
@@ -45,8 +46,8 @@ check_open(void *arg)
 	pthread_mutex_lock(&store->lock);
 	if (atomic_load(&store->stopping))
 		err = cancel_error(CANCEL_STORE_STOPPING, NULL);
-	else if (tenant->life != TENANT_ATTACHED)
-		err = catalog_detached_error(tenant);
+	else
+		err = catalog_check_service(tenant);
 	pthread_mutex_unlock(&store->lock);
 	return err != NULL ? err : cancel_check(check->cancel);
 }
@@ -66,6 +67,11 @@ use_open(Store *store, Branch *branch, const CancelCheck *cancel)
 		branch->ancestor->uses++;
 	if (store->nopen++ == 0)
 		pthread_cond_signal(&store->idle_wake);
+	if (branch->tenant->nactive++ == 0)
+		pthread_cond_signal(&store->owner_wake);
+	/* files of this generation have numbers of their own */
+	if (branch->tenant->env.owner_generation > 0)
+		layer_space_skip(&branch->spec.space, (branch->tenant->env.owner_generation << 32) - 1);
 	pthread_mutex_unlock(&store->lock);
 	err = tenant_begin_use(branch->tenant);
 	if (err == NULL)
@@ -82,6 +88,8 @@ use_open(Store *store, Branch *branch, const CancelCheck *cancel)
 		branch->uses++;
 		if (atomic_load(&store->stopping))
 			timeline_stop(branch->open, CANCEL_STORE_STOPPING);
+		else if (branch->tenant->ownership == OWNER_FENCED)
+			timeline_stop(branch->open, CANCEL_FENCED);
 		pthread_cond_broadcast(&store->changed);
 		return NULL;
 	}
@@ -104,8 +112,7 @@ use_one(Store *store, Branch *branch, const CancelCheck *cancel)
 		PS_TRY(catalog_wait(store, &wait));
 	if (atomic_load(&store->stopping))
 		return cancel_error(CANCEL_STORE_STOPPING, NULL);
-	if (branch->tenant->life != TENANT_ATTACHED)
-		return catalog_detached_error(branch->tenant);
+	PS_TRY(catalog_check_service(branch->tenant));
 	if (branch->gone)
 		return catalog_no_branch_error(store, branch_name(branch));
 	if (branch->in_trash)
@@ -135,7 +142,7 @@ use_begin(Store *store, Branch *branch, const CancelCheck *cancel)
 	if (branch->in_trash)
 		return catalog_deleted_error(branch);
 	if (branch->life == BRANCH_OPEN && !branch->gone && branch->tenant->life == TENANT_ATTACHED &&
-		!atomic_load(&store->stopping))
+		branch->tenant->ownership != OWNER_FENCED && !atomic_load(&store->stopping))
 	{
 		branch->uses++;
 		return NULL;
@@ -189,21 +196,21 @@ use_close(Store *store, Branch *branch)
 	note_closed(store, branch);
 }
 
-/* Returns a branch that has been idle for long enough to be closed, or NULL. */
+/* Returns a branch that has been idle for long enough to be closed, or whose tenant is out of service, or NULL. */
 static Branch *
 find_idle(Store *store)
 {
 	int timeout = store->config->idle_timeline_timeout;
 	int64 before = clock_now_ms() - (int64) timeout * 1000;
 
-	if (timeout == 0)
-		return NULL;
 	for (int i = 0; i < store->nbranches; i++)
 	{
 		Branch *branch = store->branches[i];
 
-		if (branch->life == BRANCH_OPEN && branch->uses == 0 && branch->last_used <= before &&
-			timeline_is_settled(branch->open))
+		if (branch->life != BRANCH_OPEN || branch->uses > 0)
+			continue;
+		if (branch->tenant->ownership == OWNER_FENCED ||
+			(timeout > 0 && branch->last_used <= before && timeline_is_settled(branch->open)))
 			return branch;
 	}
 	return NULL;

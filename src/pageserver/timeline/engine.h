@@ -33,6 +33,7 @@ typedef enum WaitKind
 	WAIT_FOR_MEMORY, /* ingest, until layers in memory are written (memory_budget.h) */
 	WAIT_FOR_INGEST, /* the receiver, until ingest has progressed (ingest/receiver.c) */
 	WAIT_FOR_MERGES, /* the receiver, which may be only slowed down */
+	WAIT_FOR_UPLOAD, /* the receiver, until WAL is in object storage */
 	WAIT_FOR_ROOM,   /* the receiver, until there is room on the disk; serve/wal_push.c logs it */
 	WAIT_KINDS
 } WaitKind;
@@ -41,8 +42,37 @@ typedef struct Wait
 {
 	int64 since; /* clock_now_ms(); 0: not waiting */
 	bool is_logged;
-	char text[160]; /* "" until the wait has lasted for a while */
+	char text[256]; /* "" until the wait has lasted for a while */
 } Wait;
+
+/* WAL after the LSN has arrived at this time or later, clock_now_ms(). */
+typedef struct RemoteMark
+{
+	XLogRecPtr lsn;
+	int64 time;
+} RemoteMark;
+
+#define REMOTE_MARKS 64
+
+/* How far WAL is in object storage: ingest/remote_wal.c.  All under Timeline.lock. */
+typedef struct RemoteWal
+{
+	bool uploads;        /* a thread uploads WAL */
+	XLogRecPtr lsn;      /* it has WAL up to here; 0: unknown */
+	XLogRecPtr wanted;   /* a thread waits until it has WAL up to here */
+	char error[256];     /* why the last upload failed; "": it did not */
+	bool is_asleep;      /* the uploader waits for "wake" */
+	pthread_cond_t wake; /* there may be WAL to upload, or stopping changed; clock_cond_init() */
+
+	/* Called with the lock held, so it must not wait: more WAL may be acknowledged.  NULL: nobody wants to know. */
+	void (*on_change)(void *arg);
+	void *on_change_arg;
+
+	/* when WAL that is not there has arrived, oldest first; none if all of it is there */
+	RemoteMark marks[REMOTE_MARKS];
+	int nmarks;
+	int64 spacing; /* least ms between two marks */
+} RemoteWal;
 
 /*
  * The name of a branch, which may change while other threads use it: previous names stay
@@ -142,6 +172,7 @@ struct Timeline
 	bool unwritable;       /* layers in memory can never be written, so failed is set, too (ingest/flush.c) */
 	bool ingest_ended;     /* the ingest thread no longer accesses the layers */
 	bool forgotten;        /* unwritable layers were freed, and ingested_lsn lowered: later LSNs cannot be read */
+	RemoteWal remote;
 	Wait waits[WAIT_KINDS];
 	int level0;                            /* number of files of level 0 in layers->map */
 	char flush_error[256];                 /* why the last flush or copy of a database failed; "": it did not */
@@ -178,6 +209,15 @@ static inline const Config *
 timeline_config(const Timeline *tl)
 {
 	return env_config(tl->env);
+}
+
+/* Does the store have object storage, to which WAL is uploaded as soon as it owns the tenant there? */
+static inline bool
+timeline_has_object_storage(const Timeline *tl)
+{
+	const char *url = timeline_config(tl)->remote_storage;
+
+	return url != NULL && url[0] != '\0';
 }
 
 /* ---- timeline.c ---- */

@@ -173,9 +173,12 @@ read_file(const char *path, uint64 offset, char **text, size_t *len)
 		return errno == ENOENT ? NULL : ps_error(ps_errno_state(), "could not open file \"%s\": %m", path);
 	cap = fstat(fd, &st) == 0 && st.st_size > (off_t) offset ? st.st_size - offset + 1 : 1;
 	*text = pg_malloc(cap);
-	while ((n = pread(fd, *text + *len, cap - *len, (off_t) (offset + *len))) > 0 || (n < 0 && errno == EINTR))
+	if (offset > 0 && lseek(fd, (off_t) offset, SEEK_SET) < 0)
+		n = -1;
+	while (n >= 0 && ((n = read(fd, *text + *len, cap - *len)) > 0 || (n < 0 && errno == EINTR)))
 	{
-		*len += Max(n, 0);
+		n = Max(n, 0);
+		*len += n;
 		if (*len < cap)
 			continue;
 		cap = 2 * cap + SECTOR;

@@ -32,6 +32,7 @@ timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const 
 	pthread_mutex_init(&tl->lock, NULL);
 	clock_cond_init(&tl->changed);
 	clock_cond_init(&tl->layers_changed);
+	clock_cond_init(&tl->remote.wake);
 	return tl;
 }
 
@@ -49,6 +50,7 @@ timeline_free(Timeline *tl)
 	ps_error_free(tl->failed);
 	pthread_cond_destroy(&tl->changed);
 	pthread_cond_destroy(&tl->layers_changed);
+	pthread_cond_destroy(&tl->remote.wake);
 	pthread_mutex_destroy(&tl->lock);
 	pthread_mutex_destroy(&tl->manifest_lock);
 	pthread_mutex_destroy(&tl->receive_lock);
@@ -305,6 +307,7 @@ timeline_stop(Timeline *tl, CancelReason reason)
 		tl->stopping = reason;
 	pthread_cond_broadcast(&tl->changed);
 	pthread_cond_broadcast(&tl->layers_changed);
+	pthread_cond_broadcast(&tl->remote.wake);
 	pthread_mutex_unlock(&tl->lock);
 }
 
@@ -323,9 +326,9 @@ PsError *
 timeline_stopping_error(const Timeline *tl)
 {
 	char id[PS_ID_TEXT];
+	bool of_tenant = tl->stopping == CANCEL_TENANT_DETACHED || tl->stopping == CANCEL_FENCED;
 
-	return cancel_error(tl->stopping, tl->stopping == CANCEL_TENANT_DETACHED ? ps_id_format(&tl->spec->tenant, id)
-																			 : timeline_name(tl));
+	return cancel_error(tl->stopping, of_tenant ? ps_id_format(&tl->spec->tenant, id) : timeline_name(tl));
 }
 
 PsError *
@@ -350,7 +353,7 @@ timeline_is_settled(Timeline *tl)
 		return false;
 	pthread_mutex_lock(&tl->lock);
 	settled = tl->failed == NULL && tl->flush_error[0] == '\0' && tl->files_missing[0] == '\0' &&
-			  tl->disk_consistent_lsn == tl->flushed_lsn;
+			  tl->disk_consistent_lsn == tl->flushed_lsn && (!tl->remote.uploads || tl->remote.lsn >= tl->flushed_lsn);
 	pthread_mutex_unlock(&tl->lock);
 	return settled;
 }
