@@ -153,6 +153,47 @@ test_rounds(Made *made)
 	}
 }
 
+static PsError *
+count_version(void *arg, const PsKey *key, const ValueRef *ref)
+{
+	(*(int *) arg)++;
+	return NULL;
+}
+
+static PsError *
+count_size(void *arg, const PsKey *key, const char *value, uint32 len)
+{
+	int *n = arg;
+
+	CHECK(relsize_value_nblocks(value, len) == *n);
+	(*n)++;
+	return NULL;
+}
+
+/* So does a scan: of the indexes alone, and with the values, which are in another unit of each file. */
+static void
+test_scan(Made *made)
+{
+	PsKey lo = ps_key_block(rel, MAIN_FORKNUM, 0);
+	PsKey hi = ps_key_block(rel, MAIN_FORKNUM, NBLOCKS - 1);
+	LayerSet *set = timeline_files(made->s.tl);
+	int n = 0;
+
+	make_cold(made);
+	OK(layer_map_scan(set->map, &lo, &hi, made->h.gen.pos, count_version, &n));
+	CHECK(n == NBLOCKS);
+	count_rounds(2);
+	layer_set_unref(set);
+
+	make_cold(made);
+	lo = ps_key_relsize(size_rel(0), MAIN_FORKNUM);
+	hi = ps_key_relsize(size_rel(NLAYERS - 1), MAIN_FORKNUM);
+	n = 0;
+	OK(timeline_scan(made->s.tl, &lo, &hi, made->h.gen.pos, count_size, &n));
+	CHECK(n == NLAYERS);
+	count_rounds(3);
+}
+
 /* What was fetched is there after a start, and part files that are not needed are removed. */
 static void
 test_restart(Made *made)
@@ -464,7 +505,7 @@ test_opening(Made *made)
 	while (!waits)
 	{
 		pg_usleep(1000);
-		waits = __atomic_load_n(&layer->opening, __ATOMIC_ACQUIRE) != NULL;
+		waits = atomic_load(&layer->opening) != NULL;
 	}
 	source.down = true;
 	fake_source_set_hold(&source, false);
@@ -814,6 +855,7 @@ main(void)
 		fflush(stdout);
 		make_remote_store(&made, io_methods[i]);
 		test_rounds(&made);
+		test_scan(&made);
 		test_restart(&made);
 		test_outage(&made);
 		test_lost_object(&made);

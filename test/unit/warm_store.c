@@ -13,6 +13,12 @@ const PsRel record_rel = {SPC, FIRST_DB, FIRST_REL + 1};
 const PsRel hot_rel = {SPC, FIRST_DB, FIRST_REL + 2};
 const PsRel image_rel = {SPC, FIRST_DB, FIRST_REL + 3};
 
+PsRel
+size_rel(int number)
+{
+	return (PsRel) {SPC, FIRST_DB, FIRST_REL + 100 + number};
+}
+
 int
 layer_of(BlockNumber blk)
 {
@@ -88,8 +94,8 @@ write_gap(DeltaWriter *writer)
 }
 
 /*
- * Images of blocks, a record of block 0 of another relation, and keys that only
- * make the index greater.
+ * Images of blocks, a record of block 0 of another relation, the size of a third
+ * one, and keys that only make the index greater.
  */
 static void
 write_layer(Manifest *m, LayerSpace *space, int number, char *path)
@@ -99,7 +105,11 @@ write_layer(Manifest *m, LayerSpace *space, int number, char *path)
 	XLogRecPtr lsn = FIRST_LSN + number;
 	uint64 offsets[NBLOCKS];
 	uint64 record;
+	uint64 size_offset;
+	StringInfoData value;
+	RelSize size = {.nblocks = number};
 	char page[BLCKSZ];
+	PsKey size_key = ps_key_relsize(size_rel(number), MAIN_FORKNUM);
 	PsKey key = ps_key_block(record_rel, MAIN_FORKNUM, 0);
 
 	OK(delta_writer_create(space, 1, lsn, lsn + 1, &writer));
@@ -113,6 +123,12 @@ write_layer(Manifest *m, LayerSpace *space, int number, char *path)
 		OK(delta_writer_value(writer, VALUE_IMAGE, InvalidXLogRecPtr, page, BLCKSZ, &offsets[blk]));
 	}
 	write_gap(writer);
+	initStringInfo(&value);
+	relsize_encode(&size, &value);
+	OK(delta_writer_value(writer, VALUE_IMAGE, InvalidXLogRecPtr, value.data, value.len, &size_offset));
+	pfree(value.data);
+	write_gap(writer);
+	OK(delta_writer_add(writer, &size_key, lsn, VALUE_IMAGE, true, false, size_offset));
 	for (BlockNumber blk = 0; blk < NBLOCKS; blk++)
 	{
 		PsKey of_block = ps_key_block(rel, MAIN_FORKNUM, blk);

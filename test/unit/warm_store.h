@@ -19,7 +19,7 @@
 #define IMAGE_LAYER  12    /* images of one relation are as new as this layer */
 #define HOT_VERSIONS 60000 /* of one block in one layer: some 60 leaf pages */
 
-/* Bytes in each layer before and after the images, so that these and the index are apart; set before make_store(). */
+/* Bytes in each layer before and after the values, so that these and the index are far apart. */
 extern int warm_gap;
 
 extern const PsRel rel;
@@ -34,6 +34,9 @@ typedef struct Made
 	char files[NLAYERS][512]; /* paths of the layers */
 	char hot_file[512];
 } Made;
+
+/* A relation whose size is in this layer: so many blocks. */
+extern PsRel size_rel(int number);
 
 /* The newest image of a block is in this layer; -1: in the oldest file. */
 extern int layer_of(BlockNumber blk);

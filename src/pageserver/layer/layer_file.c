@@ -12,7 +12,7 @@
 
 #include "bytes.h"
 #include "layer/layer_cache.h"
-#include "layer/layer_file.h"
+#include "layer/layer_impl.h"
 #include "sqlstate.h"
 
 int layer_bench_delay = 0;
@@ -347,4 +347,48 @@ layer_file_check_padding(const LayerFile *file)
 	PS_TRY(layer_file_read(file, file->summary.values_end, bytes,
 						   file->summary.index_start - file->summary.values_end));
 	return layer_padding_check(file, bytes);
+}
+
+/* ---- opening ---- */
+
+/* Is it the file that the manifest lists? */
+static PsError *
+check_info(const Layer *layer, const LayerFile *file)
+{
+	const LayerInfo *info = &layer->info;
+	const LayerSummary *summary = &file->summary;
+
+	if (info->level == summary->level && info->entries == summary->entries && info->file_size == summary->file_size)
+		return NULL;
+	return layer_damaged(file->path, 0,
+						 "by its summary it has level %d, %llu entries and %llu bytes, "
+						 "by the manifest level %d, %llu entries and %llu bytes",
+						 summary->level, (unsigned long long) summary->entries, (unsigned long long) summary->file_size,
+						 info->level, (unsigned long long) info->entries, (unsigned long long) info->file_size);
+}
+
+PsError *
+layer_file_prepare(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer, const uint8 *block)
+{
+	PS_TRY(layer_file_set_summary(file, space, name, block));
+	if (layer != NULL)
+		PS_TRY(check_info(layer, file));
+	return btree_open(&file->index, file);
+}
+
+PsError *
+layer_file_read_and_prepare(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer)
+{
+	uint8 block[LAYER_BLOCK_SIZE];
+	PsError *err;
+	int tries = 0;
+
+	do
+	{
+		if (file->cache != NULL)
+			PS_TRY(layer_fetch_ends(file));
+		PS_TRY(layer_file_read(file, 0, block, LAYER_BLOCK_SIZE));
+		err = layer_file_prepare(file, space, name, layer, block);
+	} while (layer_fetch_again(file, 0, LAYER_BLOCK_SIZE, tries++, &err));
+	return err;
 }

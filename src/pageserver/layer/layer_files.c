@@ -147,35 +147,6 @@ open_descriptor(const LayerSpace *space, const char *name, Layer *layer, LayerFi
 	return NULL;
 }
 
-/* Is it the file that the manifest lists? */
-static PsError *
-check_info(const Layer *layer, const LayerFile *file)
-{
-	const LayerInfo *info = &layer->info;
-	const LayerSummary *summary = &file->summary;
-
-	if (info->level == summary->level && info->entries == summary->entries && info->file_size == summary->file_size)
-		return NULL;
-	return layer_damaged(file->path, 0,
-						 "by its summary it has level %d, %llu entries and %llu bytes, "
-						 "by the manifest level %d, %llu entries and %llu bytes",
-						 summary->level, (unsigned long long) summary->entries, (unsigned long long) summary->file_size,
-						 info->level, (unsigned long long) info->entries, (unsigned long long) info->file_size);
-}
-
-/*
- * Checks a file's first block, also against its layer, unless that is NULL, and maps
- * its index.  After an error the caller closes the file.
- */
-static PsError *
-prepare_file(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer, const uint8 *block)
-{
-	PS_TRY(layer_file_set_summary(file, space, name, block));
-	if (layer != NULL)
-		PS_TRY(check_info(layer, file));
-	return btree_open(&file->index, file);
-}
-
 /* ---- the set of open files; caller holds files.lock ---- */
 
 static void
@@ -403,23 +374,6 @@ finish_opening(Layer *layer, LayerFile *file, PsError *err)
 	return err;
 }
 
-PsError *
-layer_read_and_prepare(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer)
-{
-	uint8 block[LAYER_BLOCK_SIZE];
-	PsError *err;
-	int tries = 0;
-
-	do
-	{
-		if (file->cache != NULL)
-			PS_TRY(layer_fetch_ends(file));
-		PS_TRY(layer_file_read(file, 0, block, LAYER_BLOCK_SIZE));
-		err = prepare_file(file, space, name, layer, block);
-	} while (layer_fetch_again(file, 0, LAYER_BLOCK_SIZE, tries++, &err));
-	return err;
-}
-
 /* Opens the layer's file, even if this exceeds the limit; the caller has begun to open it, and becomes its user. */
 static PsError *
 open_file(Layer *layer)
@@ -431,7 +385,7 @@ open_file(Layer *layer)
 	make_room(1);
 	err = open_descriptor(layer->space, layer_name(layer, name), layer, &file);
 	if (err == NULL)
-		return finish_opening(layer, file, layer_read_and_prepare(file, layer->space, name, layer));
+		return finish_opening(layer, file, layer_file_read_and_prepare(file, layer->space, name, layer));
 	unreserve();
 	layer_give_up_opening(layer, err);
 	return err;
@@ -533,7 +487,7 @@ layer_opened_ahead(const Layer *shared, LayerFile *file, const uint8 *block)
 		layer_give_up_opening(layer, NULL);
 		return false;
 	}
-	err = finish_opening(layer, file, prepare_file(file, layer->space, layer_name(layer, name), layer, block));
+	err = finish_opening(layer, file, layer_file_prepare(file, layer->space, layer_name(layer, name), layer, block));
 	if (err == NULL)
 		layer_release(layer);
 	ps_error_free(err);
@@ -571,7 +525,7 @@ layer_open(LayerSpace *space, const char *name, Layer **layer)
 		unreserve();
 		return err;
 	}
-	err = layer_read_and_prepare(file, space, name, NULL);
+	err = layer_file_read_and_prepare(file, space, name, NULL);
 	if (err != NULL)
 	{
 		layer_discard_file(file);

@@ -43,11 +43,23 @@ struct Layer
 	atomic_bool damaged; /* see layer_is_damaged() */
 
 	/* for files of a space with a source */
-	struct LayerCache *cache; /* layer_cache.h; NULL: the file is whole, or was not opened yet */
-	OpeningWait *opening;     /* those that wait for the thread that opens the file; NULL: nobody does */
-	atomic_bool remote;       /* see layer_set_remote() */
-	atomic_uint last_read;    /* see layer_last_read() */
+	struct LayerCache *cache;     /* layer_cache.h; NULL: the file is whole, or was not opened yet */
+	OpeningWait *_Atomic opening; /* those that wait for the thread that opens the file; NULL: nobody does */
+	atomic_bool remote;           /* see layer_set_remote() */
+	atomic_uint last_read;        /* see layer_last_read() */
 };
+
+/* ---- layer_file.c ---- */
+
+/*
+ * Checks the first block of an open file, also against its layer, unless that is NULL,
+ * and maps its index.  The second function also reads the block.  After an error the
+ * caller closes the file.
+ */
+extern PsError *layer_file_prepare(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer,
+								   const uint8 *block);
+extern PsError *layer_file_read_and_prepare(LayerFile *file, const LayerSpace *space, const char *name,
+											const Layer *layer);
 
 /* ---- layer_files.c: open files ---- */
 
@@ -105,11 +117,9 @@ extern bool layer_close_if_unused(Layer *layer, int users);
 
 /*
  * For files that are not Layer.file: layer_adopt_descriptor() makes an open file of a
- * descriptor, and counts it, layer_read_and_prepare() reads its first block, and
- * layer_discard_file() closes it.
+ * descriptor, and counts it; layer_discard_file() closes it.
  */
 extern LayerFile *layer_adopt_descriptor(int fd, const char *path, struct LayerCache *cache);
-extern PsError *layer_read_and_prepare(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer);
 extern void layer_discard_file(LayerFile *file);
 
 /* Creates the layer of a file that was just written, and opens it.  If that fails, the file is removed. */
@@ -140,6 +150,13 @@ extern bool layer_missing_file(LayerMissing *missing, const Layer *layer);
  * Returns whether the search ends here.
  */
 extern bool layer_missing_part(LayerMissing *missing, const Layer *layer, uint32 part, uint32 before);
+
+/*
+ * Fetches what a scan of these layers from lo on will use first, together, if it has to
+ * be fetched.  A failure is not reported; the scan will meet it.  Does nothing in threads
+ * that stream.
+ */
+extern void layer_missing_fetch_starts(Layer *const *layers, int n, const PsKey *lo);
 
 /* The dictionary of a layer that the caller has acquired. */
 extern void layer_missing_dict(LayerMissing *missing, const Layer *layer);
@@ -176,6 +193,7 @@ typedef struct LayerCursor
 	bool newest;
 	BtreePlace place; /* of the next entry to read */
 	bool at_end;      /* there is no next entry */
+	bool held;        /* by layer_stream_hold() */
 	bool valid;
 	PsKey key;
 	ValueList versions;

@@ -462,6 +462,7 @@ layer_map_scan(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr
 	ValueList versions = {0};
 	PsError *err = NULL;
 
+	layer_missing_fetch_starts(layers, n, lo);
 	/* they are sorted by their first keys, so this is a valid heap */
 	for (int i = 0; i < n; i++)
 	{

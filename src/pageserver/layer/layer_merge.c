@@ -139,7 +139,7 @@ advance(const LayerMerge *merge, MergeSource *source, bool first)
 static void
 let_go(MergeSource *source)
 {
-	layer_stream_let_go(source->layer);
+	layer_stream_let_go(source->layer, true);
 	layer_unref(source->layer);
 	source->layer = NULL;
 }

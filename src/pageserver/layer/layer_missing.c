@@ -244,3 +244,86 @@ layer_missing_free(LayerMissing *missing)
 		partset_destroy(missing->known);
 	*missing = (LayerMissing) {0};
 }
+
+/* ---- before a scan ---- */
+
+/* Layers whose starts are fetched together: at most this number of parts is missing at a time. */
+#define START_LAYERS 256
+
+/* Ends of the files, inner pages that are not there, leaf pages. */
+#define START_ROUNDS 4
+
+/* Fetches and reads all missing parts; returns whether any was read. */
+static bool
+read_parts(LayerMissing *missing)
+{
+	char *bytes = pg_malloc(Max(LAYER_BLOCK_SIZE, LAYER_DICT_MAX));
+	int taken = 0;
+
+	for (int i = 0; i < missing->n; i++)
+	{
+		uint64 offset;
+		size_t len;
+		int fd;
+
+		(void) layer_missing_place(missing, i, &fd, &offset, &len);
+	}
+	(void) layer_missing_fetch(missing);
+	for (int i = 0; i < missing->n; i++)
+	{
+		const LayerPart *part = &missing->parts[i];
+		PsError *err;
+
+		if (part->file == NULL)
+			continue;
+		if (!layer_missing_is_present(missing, i))
+		{
+			(void) layer_missing_take(missing, i, NULL, false);
+			continue;
+		}
+		err = layer_file_read(part->file, part->offset, bytes, part->len);
+		taken += layer_missing_take(missing, i, bytes, err == NULL);
+		ps_error_free(err);
+	}
+	taken += layer_missing_wait(missing);
+	free(bytes);
+	return taken > 0;
+}
+
+static void
+fetch_starts(Layer *const *layers, int n, const PsKey *lo)
+{
+	LayerMissing missing = {0};
+	ValueList list = {.missing = &missing};
+
+	for (int round = 0; round < START_ROUNDS; round++)
+	{
+		layer_missing_reset(&missing);
+		list.n = 0;
+		for (int i = 0; i < n; i++)
+		{
+			const LayerInfo *info = &layers[i]->info;
+			bool is_inside = ps_key_cmp(lo, &info->key_min) > 0;
+			XLogRecPtr lsn = is_inside ? 0 : PG_UINT64_MAX;
+			bool done;
+
+			if (info->type == LAYER_IMAGE)
+				lsn = info->lsn_start;
+			/* leads to the page where a scan begins, and to few versions */
+			ps_error_free(layer_collect(layers[i], is_inside ? lo : &info->key_min, lsn, lsn, &list, &done));
+		}
+		if (missing.n == 0 || !read_parts(&missing))
+			break;
+	}
+	layer_missing_free(&missing);
+	free(list.refs);
+}
+
+void
+layer_missing_fetch_starts(Layer *const *layers, int n, const PsKey *lo)
+{
+	if (n < 2 || layers[0]->space->source == NULL || layer_context.stream != NULL)
+		return;
+	for (int i = 0; i < n; i += START_LAYERS)
+		fetch_starts(layers + i, Min(n - i, START_LAYERS), lo);
+}

@@ -166,6 +166,8 @@ layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, cons
 	cursor->newest = newest;
 	ps_key_encode(lo, target);
 	PS_TRY(layer_acquire(layer));
+	layer_stream_hold(layer);
+	cursor->held = true;
 	err = btree_seek_ge(&layer_file_of(layer)->index, target, &pos, &found);
 	cursor->at_end = err != NULL || !found;
 	if (!cursor->at_end)
@@ -233,5 +235,7 @@ layer_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *ra
 void
 layer_cursor_close(LayerCursor *cursor)
 {
+	if (cursor->held)
+		layer_stream_let_go(cursor->layer, false);
 	free(cursor->versions.refs);
 }

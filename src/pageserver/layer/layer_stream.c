@@ -219,7 +219,7 @@ open_stream_file(LayerStream *stream, const Layer *layer, const char *path, Stre
 	file->cache->stream = file;
 	file->file = layer_adopt_descriptor(fd, path, file->cache);
 	acquire_local(file, path);
-	err = layer_read_and_prepare(file->file, layer->space, name, layer);
+	err = layer_file_read_and_prepare(file->file, layer->space, name, layer);
 	if (err != NULL)
 	{
 		free_stream_file(file);
@@ -345,14 +345,14 @@ layer_stream_hold(const Layer *layer)
 }
 
 void
-layer_stream_let_go(const Layer *layer)
+layer_stream_let_go(const Layer *layer, bool done)
 {
 	StreamFile *file = layer_is_in_stream(layer) ? find(layer_context.stream, layer) : NULL;
 
 	if (file == NULL)
 		return;
 	file->holds -= file->holds > 0;
-	if (file->holds == 0 && file->users == 0)
+	if (done && file->holds == 0 && file->users == 0)
 		close_stream_file(layer_context.stream, file);
 }
 

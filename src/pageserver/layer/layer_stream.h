@@ -57,11 +57,12 @@ layer_file_of(const Layer *layer)
 
 /*
  * The file of a layer that is streamed stays open from layer_stream_hold() to
- * layer_stream_let_go(), which closes it.  Otherwise it may be closed, and fetched
- * anew, when the thread opens many others.  Both do nothing if it is not streamed.
+ * layer_stream_let_go().  Otherwise it may be closed, and fetched anew, when the
+ * thread opens many others.  done: close it, unless others hold it, because it will
+ * hardly be needed again.  Both do nothing if the layer is not streamed.
  */
 extern void layer_stream_hold(const Layer *layer);
-extern void layer_stream_let_go(const Layer *layer);
+extern void layer_stream_let_go(const Layer *layer, bool done);
 
 /* For callers that keep a layer acquired for long: nothing that was read of it is in use. */
 extern void layer_stream_trim(const Layer *layer);

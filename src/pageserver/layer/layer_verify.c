@@ -167,7 +167,7 @@ layer_verify(Layer *layer, LayerPace pace, void *arg)
 	{
 		err = verify_file(&verify);
 		layer_release(verify.layer);
-		layer_stream_let_go(verify.layer);
+		layer_stream_let_go(verify.layer, true);
 	}
 	layer_stream_end(stream);
 	layer_unref(verify.layer);

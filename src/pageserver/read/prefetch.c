@@ -88,7 +88,6 @@ read_missing(Aio *aio, LayerMissing *missing)
 	return taken > 0;
 }
 
-/* May files have to be fetched?  That is done together with any method. */
 static bool
 has_source(const ReadView *view)
 {
@@ -96,6 +95,12 @@ has_source(const ReadView *view)
 		if (view->levels[i].tl->spec->space.source != NULL)
 			return true;
 	return false;
+}
+
+bool
+view_fetches(const ReadView *view)
+{
+	return has_source(view) && layer_context.stream == NULL;
 }
 
 void
@@ -106,9 +111,7 @@ plan_init(Plan *plan, const ReadView *view)
 	memset(plan, 0, sizeof(*plan));
 	plan->view = view;
 	/* reads made one after the other would only take longer if they include some that are not needed */
-	together = aio_method(view->tl->env->aio) != AIO_SYNC;
-	if (has_source(view))
-		together = layer_context.stream == NULL;
+	together = has_source(view) ? view_fetches(view) : aio_method(view->tl->env->aio) != AIO_SYNC;
 	if (together)
 		plan->versions.missing = &plan->missing;
 }

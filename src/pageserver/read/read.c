@@ -12,6 +12,7 @@
 #include "wire.h"
 #include "read/reconstruct.h"
 #include "read/read_impl.h"
+#include "read/values.h"
 
 PsError *
 timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_since, const CancelCheck *cancel,
@@ -213,6 +214,37 @@ by_key_and_lsn(const void *a, const void *b)
 																 : 0;
 }
 
+/* Is it the newest version of its key, and not a deletion? */
+static bool
+is_newest(const FoundList *list, size_t i)
+{
+	const Found *f = &list->items[i];
+
+	return (i == 0 || ps_key_cmp(&f[-1].key, &f->key) != 0) && f->ref.kind != VALUE_TOMBSTONE;
+}
+
+/* Fetches the values of a scan together.  A failure is not reported: the value is read again. */
+static void
+fetch_values(const ReadView *view, const FoundList *list)
+{
+	ValueBatch batch;
+
+	value_batch_init(&batch, view);
+	for (size_t i = 0; i <= list->n; i++)
+	{
+		if (batch.n > 0 && (i == list->n || batch.expected >= VALUE_BATCH_BYTES))
+		{
+			value_batch_read(&batch);
+			for (int k = 0; k < batch.n; k++)
+				ps_error_free(batch.reads[k].err);
+			value_batch_reset(&batch);
+		}
+		if (i < list->n && is_newest(list, i) && list->items[i].ref.place == VALUE_IN_LAYER)
+			value_batch_add(&batch, &list->items[i].ref, NULL);
+	}
+	value_batch_free(&batch);
+}
+
 PsError *
 timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, KeyCallback cb, void *arg)
 {
@@ -228,13 +260,13 @@ timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, Ke
 		err = gather_level(&view.levels[i], i, lo, hi, Min(lsn, view.levels[i].lsn), &list);
 	if (list.n > 0)
 		qsort(list.items, list.n, sizeof(Found), by_key_and_lsn);
+	if (err == NULL && view_fetches(&view))
+		fetch_values(&view, &list);
 	for (size_t i = 0; i < list.n && err == NULL; i++)
 	{
 		const Found *f = &list.items[i];
 
-		if (i > 0 && ps_key_cmp(&f[-1].key, &f->key) == 0)
-			continue; /* an older version */
-		if (f->ref.kind == VALUE_TOMBSTONE)
+		if (!is_newest(&list, i))
 			continue;
 		if (f->key.kind == PS_KEY_SLRU_BLOCK)
 		{

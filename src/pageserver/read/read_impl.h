@@ -44,6 +44,12 @@ extern PsError *plan_key(Plan *plan, const PsKey *key, XLogRecPtr lsn_min, XLogR
 extern PsError *plan_one_key(Plan *plan, const ReadView *view, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn);
 
 /* ---- prefetch.c ---- */
+
+/*
+ * Whether files of the view may have to be fetched, and this thread does not stream them:
+ * then it is worth fetching together what will be read.
+ */
+extern bool view_fetches(const ReadView *view);
 extern void plan_init(Plan *plan, const ReadView *view);
 
 /*
