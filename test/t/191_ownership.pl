@@ -30,12 +30,14 @@ sub claims
 	return scalar(my @list = glob "$bucket/t/$id/own/*");
 }
 
-# Another store on a copy of the directory; "running" is what a crashed machine's disk would have.
+# Another store on a copy of the directory; of a store that runs it is a snapshot, in which no file is half written.
 sub clone
 {
 	my ($from, $name) = @_;
 	my $to = "$dir/store_$name";
+	kill 'STOP', $from->{pid} if $from->{pid};
 	system('cp', '-a', $from->dir, $to) == 0 or die "cp failed";
+	kill 'CONT', $from->{pid} if $from->{pid};
 	unlink "$to/pageserver.running", "$to/pageserver.pid";
 	my $clone = bless { %$from, name => $name, dir => $to, port => PageserverTest::free_port(), computes => [], log => "$to.log" }, 'PageserverTest';
 	delete $clone->{pid};

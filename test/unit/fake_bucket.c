@@ -10,6 +10,8 @@
 #include "sqlstate.h"
 
 /* An object, or one that was deleted: old lists show it. */
+#define FILE_MAX 4096 /* bytes of a file that is put */
+
 typedef struct FakeObject
 {
 	char *key;
@@ -253,8 +255,8 @@ send_read(FakeStore *store, const char *kind, const char *key, int *count)
 }
 
 static PsError *
-fake_put(ObjectStore *base, const char *key, const void *data, size_t len, bool once, const ObjectWait *wait,
-		 ObjectOutcome *outcome)
+do_put(ObjectStore *base, const char *key, const void *data, size_t len, bool once, const ObjectWait *wait,
+	   ObjectOutcome *outcome)
 {
 	FakeStore *store = (FakeStore *) base;
 	bool created;
@@ -286,13 +288,7 @@ fake_put(ObjectStore *base, const char *key, const void *data, size_t len, bool 
 }
 
 static PsError *
-fake_put_file(ObjectStore *base, const char *key, const char *path, const ObjectWait *wait)
-{
-	return ps_error(PS_SQLSTATE_UNSUPPORTED, "the tests of buckets put no files");
-}
-
-static PsError *
-fake_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteSink *sink, const ObjectWait *wait)
+do_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteSink *sink, const ObjectWait *wait)
 {
 	FakeStore *store = (FakeStore *) base;
 	const FakeObject *object;
@@ -309,8 +305,8 @@ fake_read(ObjectStore *base, const char *key, int64 offset, int64 len, const Byt
 }
 
 static PsError *
-fake_list(ObjectStore *base, const char *prefix, const char *after, bool folders, const ObjectListSink *sink,
-		  const ObjectWait *wait)
+do_list(ObjectStore *base, const char *prefix, const char *after, bool folders, const ObjectListSink *sink,
+		const ObjectWait *wait)
 {
 	FakeStore *store = (FakeStore *) base;
 	FakeBucket *bucket = store->bucket;
@@ -344,7 +340,7 @@ fake_list(ObjectStore *base, const char *prefix, const char *after, bool folders
 }
 
 static PsError *
-fake_delete(ObjectStore *base, const char *const *keys, int nkeys, const ObjectWait *wait)
+do_delete(ObjectStore *base, const char *const *keys, int nkeys, const ObjectWait *wait)
 {
 	FakeStore *store = (FakeStore *) base;
 	bool executed;
@@ -363,6 +359,84 @@ fake_delete(ObjectStore *base, const char *const *keys, int nkeys, const ObjectW
 	return NULL;
 }
 
+/* ---- the backend: one thread at a time, unless the turns say which ---- */
+
+void
+fake_bucket_lock(FakeBucket *bucket)
+{
+	pthread_mutex_lock(&bucket->lock);
+}
+
+void
+fake_bucket_unlock(FakeBucket *bucket)
+{
+	pthread_mutex_unlock(&bucket->lock);
+}
+
+static void
+enter(ObjectStore *base)
+{
+	if (((FakeStore *) base)->turn.turn == NULL)
+		fake_bucket_lock(((FakeStore *) base)->bucket);
+}
+
+static PsError *
+leave(ObjectStore *base, PsError *err)
+{
+	if (((FakeStore *) base)->turn.turn == NULL)
+		fake_bucket_unlock(((FakeStore *) base)->bucket);
+	return err;
+}
+
+static PsError *
+fake_put(ObjectStore *base, const char *key, const void *data, size_t len, bool once, const ObjectWait *wait,
+		 ObjectOutcome *outcome)
+{
+	enter(base);
+	return leave(base, do_put(base, key, data, len, once, wait, outcome));
+}
+
+static PsError *
+fake_put_file(ObjectStore *base, const char *key, const char *path, const ObjectWait *wait)
+{
+	char buf[FILE_MAX];
+	FILE *file = fopen(path, "r");
+	size_t len;
+	ObjectOutcome outcome;
+	PsError *err = NULL;
+
+	if (file == NULL)
+		return ps_error(ps_errno_state(), "could not open file \"%s\": %m", path);
+	len = fread(buf, 1, sizeof(buf), file);
+	if (ferror(file))
+		err = ps_error(ps_errno_state(), "could not read file \"%s\": %m", path);
+	fclose(file);
+	PS_TRY(err);
+	return fake_put(base, key, buf, len, false, wait, &outcome);
+}
+
+static PsError *
+fake_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteSink *sink, const ObjectWait *wait)
+{
+	enter(base);
+	return leave(base, do_read(base, key, offset, len, sink, wait));
+}
+
+static PsError *
+fake_list(ObjectStore *base, const char *prefix, const char *after, bool folders, const ObjectListSink *sink,
+		  const ObjectWait *wait)
+{
+	enter(base);
+	return leave(base, do_list(base, prefix, after, folders, sink, wait));
+}
+
+static PsError *
+fake_delete(ObjectStore *base, const char *const *keys, int nkeys, const ObjectWait *wait)
+{
+	enter(base);
+	return leave(base, do_delete(base, keys, nkeys, wait));
+}
+
 static void
 fake_close(ObjectStore *base)
 {
@@ -377,8 +451,13 @@ FakeBucket *
 fake_bucket_create(uint64 seed)
 {
 	FakeBucket *bucket = pg_malloc0(sizeof(*bucket));
+	pthread_mutexattr_t recursive;
 
 	bucket->random = seed;
+	pthread_mutexattr_init(&recursive);
+	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&bucket->lock, &recursive);
+	pthread_mutexattr_destroy(&recursive);
 	return bucket;
 }
 
@@ -397,6 +476,7 @@ fake_bucket_free(FakeBucket *bucket)
 	}
 	free(bucket->objects);
 	free(bucket->late);
+	pthread_mutex_destroy(&bucket->lock);
 	free(bucket);
 }
 

@@ -7,11 +7,13 @@
  * is linearizable.  Stores that fake_bucket_open() returns repeat requests as
  * object.h says, and sometimes give up, with PS_SQLSTATE_TRY_AGAIN and OBJECT_UNKNOWN.
  *
- * Random numbers come from the seed alone.  One thread at a time may use a
- * bucket and its stores.
+ * Random numbers come from the seed alone.  Stores that were opened without a FakeTurn may
+ * be used by several threads at a time; all else by one, or under fake_bucket_lock().
  */
 #ifndef FAKE_BUCKET_H
 #define FAKE_BUCKET_H
+
+#include <pthread.h>
 
 #include "remote/object.h"
 
@@ -51,6 +53,7 @@ typedef struct FakeBucket
 	int nobjects;
 	struct FakeLate *late;
 	int nlate;
+	pthread_mutex_t lock;
 } FakeBucket;
 
 /*
@@ -68,6 +71,10 @@ extern void fake_bucket_free(FakeBucket *bucket);
 
 /* turn may be NULL. */
 extern ObjectStore *fake_bucket_open(FakeBucket *bucket, const FakeTurn *turn);
+
+/* While a thread has the lock, which is recursive, no request of another thread is executed. */
+extern void fake_bucket_lock(FakeBucket *bucket);
+extern void fake_bucket_unlock(FakeBucket *bucket);
 
 /* A random number from 0 to n - 1. */
 extern uint64 fake_random(FakeBucket *bucket, uint64 n);

@@ -66,6 +66,7 @@ typedef struct Config
 	char *remote_storage_class;
 	int remote_connections;
 	int remote_part_size;      /* MB */
+	int remote_delete_delay;   /* s after which objects that are not needed any more are deleted */
 	int remote_check_interval; /* s between two checks that no other store has taken over a tenant */
 	bool remote_require_ownership;
 	/* WAL in object storage */

@@ -141,8 +141,8 @@ const Setting config_settings[] = {
 	{"Object storage", STRING_SETTING(remote_storage, ""), check_remote_storage, false,
 	 "Object storage of this store: s3://BUCKET/PREFIX, of S3 or a service with its\n"
 	 "protocol, or file:///DIRECTORY, which must exist.  Each tenant is claimed there\n"
-	 "when the store starts, so that of a store and its copies only one can serve it.\n"
-	 "WAL is uploaded, layer files are not yet.  If empty, there is no object storage."},
+	 "when the store starts, so that of a store and its copies only one can serve it,\n"
+	 "and its layer files and WAL are uploaded.  If empty, there is no object storage."},
 	{NULL, STRING_SETTING(remote_endpoint, ""), NULL, false,
 	 "https://HOST or https://HOST:PORT of the service.  If empty, AWS's in the region."},
 	{NULL, STRING_SETTING(remote_region, ""), NULL, false,
@@ -173,6 +173,9 @@ const Setting config_settings[] = {
 	 "Maximum number of requests at a time."},
 	{NULL, INT_SETTING(remote_part_size, UNIT_MB, 5, 5120, "64MB"), NULL, false,
 	 "Files larger than this are uploaded in parts of this size."},
+	{NULL, INT_SETTING(remote_delete_delay, UNIT_S, 0, 365 * 86400, "1d"), NULL, true,
+	 "How long objects are kept that are not needed any more.  Must be longer than a\n"
+	 "list of objects may be out of date; until then, mistakes can be undone."},
 	{NULL, INT_SETTING(remote_check_interval, UNIT_S, 1, 86400, "10s"), NULL, true,
 	 "How often the store checks that no other store has taken over a tenant, while a\n"
 	 "branch of the tenant is open."},

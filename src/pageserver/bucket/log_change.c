@@ -169,20 +169,28 @@ invalid:
 	return ps_error(PS_SQLSTATE_CORRUPTED, "not a change of a tenant");
 }
 
-char *
-log_change_text(const LogChange *change, size_t *len)
+json_t *
+log_change_json(const LogChange *change)
 {
 	json_t *saved = json_object();
 	json_t *timelines = json_object();
 	const char *id;
 	json_t *record;
-	char *text;
 
 	json_object_foreach(timelines_of(change), id, record)
 		json_object_set_new(timelines, id, save_record(record));
 	if (json_object_size(tenant_of(change)) > 0)
 		json_object_set(saved, "tenant", tenant_of(change));
 	json_object_set_new(saved, "timelines", timelines);
+	return saved;
+}
+
+char *
+log_change_text(const LogChange *change, size_t *len)
+{
+	json_t *saved = log_change_json(change);
+	char *text;
+
 	text = json_dumps(saved, JSON_COMPACT);
 	json_decref(saved);
 	*len = text != NULL ? strlen(text) : 0;

@@ -39,6 +39,9 @@ extern void log_change_free(LogChange *change);
  */
 extern PsError *log_change_load(LogChange *change, const json_t *json);
 
+/* As JSON of the form above, which refers to parts of the change; the caller owns it. */
+extern json_t *log_change_json(const LogChange *change);
+
 /* The JSON as compact text; free() it.  NULL: no memory. */
 extern char *log_change_text(const LogChange *change, size_t *len);
 

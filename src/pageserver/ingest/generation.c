@@ -46,9 +46,12 @@ copy_owner(char out[OWNER_SIZE], const char *owner)
 	out[n] = '\0';
 }
 
-/* Raises the generation, first durably in the manifest, then in memory.  Caller holds generation_lock. */
+/*
+ * Raises the generation, first durably in the manifest, then in memory; waits until it is in object
+ * storage, too.  Caller holds generation_lock.
+ */
 static PsError *
-raise_generation(Timeline *tl, const char *owner, uint64 *generation)
+raise_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uint64 *generation)
 {
 	char new_owner[OWNER_SIZE];
 	TimelineChange change = {.owner = new_owner};
@@ -67,6 +70,9 @@ raise_generation(Timeline *tl, const char *owner, uint64 *generation)
 		pthread_mutex_unlock(&tl->lock);
 	}
 	pthread_mutex_unlock(&tl->manifest_lock);
+	/* a store that does not own the tenant any more must not start a compute */
+	if (err == NULL && tl->env->changes.wait != NULL)
+		err = tl->env->changes.wait(tl->env->changes.arg, &tl->spec->id, timeline_config(tl)->wait_timeout, cancel);
 	return err;
 }
 
@@ -209,7 +215,7 @@ static PsError *
 start_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uint64 *generation, WalState *state,
 				 XLogRecPtr *checkpoint_lsn)
 {
-	PsError *err = raise_generation(tl, owner, generation);
+	PsError *err = raise_generation(tl, owner, cancel, generation);
 
 	if (err == NULL)
 		err = append_checkpoint(tl, cancel);

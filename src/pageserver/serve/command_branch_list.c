@@ -94,6 +94,7 @@ command_branch_list(Session *session, char **args, int nargs)
 		{"bucket_lsn", LSNOID},
 		{"bucket_lag_bytes", INT8OID},
 		{"bucket_lag_seconds", INT8OID},
+		{"remote_lsn", LSNOID},
 	};
 	Conn *conn = &session->conn;
 	int rows = 0;
@@ -146,6 +147,7 @@ command_branch_list(Session *session, char **args, int nargs)
 		values[v++] = has_bucket ? command_lsn_text(info.bucket_lsn) : NULL;
 		values[v++] = has_bucket ? psprintf(UINT64_FORMAT, info.flushed_lsn - info.bucket_lsn) : NULL;
 		values[v++] = has_bucket ? psprintf(INT64_FORMAT, (info.bucket_lag + 999) / 1000) : NULL;
+		values[v++] = info.remote_lsn != 0 ? command_lsn_text(info.remote_lsn) : NULL;
 		Assert(v == lengthof(columns));
 		command_send_row(conn, values, v);
 	}

@@ -51,6 +51,7 @@ command_status(Session *session, char **args, int nargs)
 	int ndeleted;
 	uint64 deleted_bytes = 0;
 	StoreReadStats reads;
+	RemoteInfo remote;
 	StreamCounts counts;
 	char started[TIME_TEXT_SIZE];
 	char tag[32];
@@ -62,6 +63,7 @@ command_status(Session *session, char **args, int nargs)
 		deleted_bytes += deleted[i].info.layer_bytes + deleted[i].info.wal_bytes;
 	store_list_deleted_free(deleted, ndeleted);
 	store_read_stats(server->store, &reads);
+	store_remote_info(server->store, &remote);
 	streams_count(server, &counts);
 	timeline_time_text(server->started, started);
 	store_count_broken(server->store, &broken, &unknown);
@@ -91,6 +93,11 @@ command_status(Session *session, char **args, int nargs)
 			{pg_strdup("layers_searched"), psprintf(UINT64_FORMAT, reads.layers_searched)},
 			{pg_strdup("page_cache_hits"), psprintf(UINT64_FORMAT, reads.page_cache_hits)},
 			{pg_strdup("page_cache_misses"), psprintf(UINT64_FORMAT, reads.page_cache_misses)},
+			{pg_strdup("object_storage"), pg_strdup(remote.url)},
+			{pg_strdup("upload_files"), psprintf(UINT64_FORMAT, remote.upload_files)},
+			{pg_strdup("upload_bytes"), psprintf(UINT64_FORMAT, remote.upload_bytes)},
+			{pg_strdup("objects_to_delete"), psprintf(UINT64_FORMAT, remote.deleting)},
+			{pg_strdup("object_storage_error"), pg_strdup(remote.error)},
 		};
 
 		conn_send_row_description(conn, columns, lengthof(columns));

@@ -155,8 +155,11 @@ state_name(const TenantInfo *info)
 		return "deleted";
 	if (!info->attached)
 		return "detached";
-	return info->waiting ? "waiting" : info->fenced ? "fenced"
-													: "attached";
+	if (info->waiting)
+		return "waiting";
+	if (info->fenced)
+		return "fenced";
+	return info->refused ? "refused" : "attached";
 }
 
 PsError *
@@ -173,6 +176,8 @@ command_tenant_list(Session *session, char **args, int nargs)
 		{"by", TEXTOID},
 		{"generation", INT8OID},
 		{"error", TEXTOID},
+		{"upload_files", INT8OID},
+		{"upload_bytes", INT8OID},
 	};
 	Conn *conn = &session->conn;
 	bool deleted = nargs > 0;
@@ -192,6 +197,8 @@ command_tenant_list(Session *session, char **args, int nargs)
 		char branches[32];
 		char left[32];
 		char generation[32];
+		char upload_files[32];
+		char upload_bytes[32];
 		char *when;
 		const char *values[lengthof(columns)];
 
@@ -214,6 +221,10 @@ command_tenant_list(Session *session, char **args, int nargs)
 		snprintf(generation, sizeof(generation), UINT64_FORMAT, list[i].generation);
 		values[8] = list[i].generation > 0 ? generation : NULL;
 		values[9] = list[i].error;
+		snprintf(upload_files, sizeof(upload_files), UINT64_FORMAT, list[i].upload_files);
+		snprintf(upload_bytes, sizeof(upload_bytes), UINT64_FORMAT, list[i].upload_bytes);
+		values[10] = list[i].generation > 0 ? upload_files : NULL;
+		values[11] = list[i].generation > 0 ? upload_bytes : NULL;
 		conn_send_row(conn, values, lengthof(columns));
 		free(when);
 	}

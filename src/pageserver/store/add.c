@@ -78,6 +78,11 @@ open_new(Store *store, Branch *branch, TimelineSeed *seed, const char *from, con
 		return NULL;
 	catalog_unhold(store, branch);
 	catalog_remove_branch(store, branch);
+	/* if this fails, the next start may find it in object storage alone, and says so */
+	pthread_mutex_unlock(&store->lock);
+	ps_error_free(owner_begin_purge(branch));
+	owner_note_purged(branch);
+	pthread_mutex_lock(&store->lock);
 	use_free_branch(store, branch);
 	pthread_mutex_unlock(&store->lock);
 	seed->outcome_unknown = !fs_rename_back(to, from);
@@ -137,6 +142,12 @@ place_and_load(Tenant *tenant, TimelineSeed *seed, const char *from, const char 
 
 	PS_TRY(put_in_place(from, to, &seed->outcome_unknown));
 	err = load_seed(tenant, seed, branch);
+	if (err == NULL)
+	{
+		err = owner_note_new(*branch);
+		if (err != NULL)
+			branch_free(*branch);
+	}
 	if (err != NULL)
 		seed->outcome_unknown = !fs_rename_back(to, from);
 	return err;
@@ -239,6 +250,7 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 			if (result != NULL)
 				*result = branch->open;
 			new_tenant = false;
+			branch->users++; /* until owner_wait() */
 		}
 		else if (new_tenant)
 			catalog_remove_tenant(store, tenant);
@@ -246,7 +258,17 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 	catalog_unreserve(store, &reservation);
 	pthread_mutex_unlock(&store->lock);
 
+	if (err == NULL)
+	{
+		owner_wait(branch, seed->cancel);
+		pthread_mutex_lock(&store->lock);
+		catalog_unhold(store, branch);
+		pthread_mutex_unlock(&store->lock);
+	}
+
 done:
+	if (new_tenant)
+		owner_forget(tenant);
 	if (seed->outcome_unknown)
 		err = ps_error_unknown(err, "Branch \"%s\" was not created, but may exist after a restart.", seed->name);
 	/* the caller removes the timeline's own directory, if it was not moved into this one */

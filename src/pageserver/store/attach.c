@@ -170,7 +170,9 @@ store_end_detach(Store *store, Tenant *tenant, Branch **timelines, int n)
 	for (int i = 0; i < n; i++)
 		use_free_branch(store, timelines[i]);
 	tenant_unclaim(tenant);
+	pthread_mutex_unlock(&store->lock);
 	owner_forget(tenant);
+	pthread_mutex_lock(&store->lock);
 	tenant->life = TENANT_DETACHED;
 	pthread_mutex_unlock(&store->lock);
 	free(timelines);
@@ -482,7 +484,9 @@ store_attach_tenant(Store *store, const char *name, bool force)
 	if (err != NULL)
 	{
 		tenant_unclaim(tenant);
+		pthread_mutex_unlock(&store->lock);
 		owner_forget(tenant);
+		pthread_mutex_lock(&store->lock);
 		tenant->life = TENANT_DETACHED;
 	}
 	pthread_mutex_unlock(&store->lock);

@@ -115,8 +115,8 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	PS_GOTO(fs_make_dir(layers_dir), done);
 	PS_GOTO(write_first_segment(seed->ancestor->open, seed->lsn, wal_dir), done);
 	/* a branch that replaces a protected one is protected, too */
-	if (seed->replaced != NULL && protect_is_set(seed->replaced->spec.dir))
-		PS_GOTO(protect_set(dir, true), done);
+	if (seed->replaced != NULL && protect_mark_is_set(seed->replaced->spec.dir))
+		PS_GOTO(protect_mark_set(dir, true), done);
 	seed->space = (LayerSpace) {.dir = layers_dir,
 								.tenant = seed->tenant,
 								.timeline = seed->timeline,
@@ -222,10 +222,15 @@ branch_move_away(Branch *branch, Outcome *outcome)
 	PsError *err = NULL;
 
 	*outcome = OUTCOME_NOT_DONE;
-	if (rename(branch->spec.dir, path) != 0)
+	if ((err = owner_begin_purge(branch)) != NULL)
+		err = ps_error_context(err, "could not remove branch \"%s\"", branch_name(branch));
+	else if (rename(branch->spec.dir, path) != 0)
 		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", branch->spec.dir, path);
 	else if ((err = fs_sync_parent(branch->spec.dir)) == NULL)
+	{
 		*outcome = OUTCOME_DONE;
+		owner_note_purged(branch);
+	}
 	else if (!fs_rename_back(path, branch->spec.dir))
 	{
 		*outcome = OUTCOME_UNKNOWN;
@@ -268,6 +273,8 @@ store_remove_branch(Store *store, const char *name, const CancelCheck *cancel, B
 		catalog_end_change(store, branch);
 	}
 	pthread_mutex_unlock(&store->lock);
+	if (err == NULL)
+		owner_wait(branch, cancel);
 	return err;
 }
 

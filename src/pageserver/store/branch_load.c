@@ -163,7 +163,7 @@ branch_load(Tenant *tenant, const PsId *id, const PsError *problem, Branch **res
 	strlcpy(branch->manifest_name, m.name, sizeof(branch->manifest_name));
 	branch->origin_unknown = old_err != NULL;
 	ps_error_free(old_err);
-	branch->is_protected = protect_is_set(branch->spec.dir);
+	branch->is_protected = protect_mark_is_set(branch->spec.dir);
 	branch->spec.pins = pins_create(m.start_lsn, m.gc_cutoff);
 	err = ps_error_first(err, mark_err);
 	if (problem != NULL)

@@ -83,6 +83,9 @@ store_timeline_info(Branch *branch, TimelineInfo *info)
 	if (service != NULL && branch->tenant->life == TENANT_ATTACHED)
 		strlcpy(info->error, service->message, sizeof(info->error));
 	ps_error_free(service);
+	info->remote_lsn = 0;
+	if (branch->tenant->upload != NULL)
+		info->remote_lsn = upload_remote_lsn(branch->tenant->upload, &branch->spec.id);
 	info->is_protected = branch->is_protected;
 	info->deleted = branch->in_trash;
 	pthread_mutex_unlock(&store->lock);

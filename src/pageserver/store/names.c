@@ -97,7 +97,11 @@ write_name(Branch *branch, const char *name, bool later, Outcome *outcome)
 	if (branch->open != NULL)
 		err = timeline_save_name(branch->open, name, later, outcome);
 	else
+	{
 		err = save_name_of_closed(branch, name, outcome);
+		if (err == NULL)
+			owner_note_name(branch, name);
+	}
 	if (err == NULL || later)
 		strlcpy(branch->manifest_name, name, sizeof(branch->manifest_name));
 	return err;

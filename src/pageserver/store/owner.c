@@ -12,6 +12,7 @@
 #include "sqlstate.h"
 #include "store/store_impl.h"
 #include "upload/ownership.h"
+#include "upload/purged.h"
 #include "upload/wal_upload.h"
 
 /* For how long the creation or an attach of a tenant waits for object storage that does not answer, ms. */
@@ -30,14 +31,16 @@ set_state(Tenant *tenant, TenantOwnership ownership, uint64 generation, PsError 
 	pthread_cond_broadcast(&tenant->store->changed);
 }
 
-void
-owner_forget(Tenant *tenant)
+/* Begins to tell an upload of changes.  NULL: ends it. */
+static void
+set_upload(Tenant *tenant, TenantUpload *upload)
 {
-	set_state(tenant, OWNER_NONE, 0, NULL);
+	tenant->upload = upload;
+	tenant->env.changes = upload != NULL ? owner_change_sink(upload) : (ChangeSink) {0};
 }
 
 /*
- * Stops all use of a tenant that another store has taken over, as the error says, which is
+ * Stops all use of a tenant that must not be served here, as the error says, which is
  * taken over.  Releases Store.lock meanwhile.
  */
 static void
@@ -91,17 +94,113 @@ store_on_fenced(Store *store, void (*on_fenced)(void *arg, const Branch *branch)
 	pthread_mutex_unlock(&store->fence_lock);
 }
 
+void
+store_remote_info(Store *store, RemoteInfo *info)
+{
+	memset(info, 0, sizeof(*info));
+	info->url = store->remote != NULL ? object_store_url(store->remote) : "";
+	pthread_mutex_lock(&store->lock);
+	for (int i = 0; i < store->ntenants; i++)
+	{
+		const Tenant *tenant = store->tenants[i];
+		UploadInfo upload = {0};
+
+		if (tenant->owner_error != NULL && info->error[0] == '\0')
+			strlcpy(info->error, tenant->owner_error->message, sizeof(info->error));
+		if (tenant->upload == NULL)
+			continue;
+		upload_info(tenant->upload, &upload);
+		info->upload_files += upload.files;
+		info->upload_bytes += upload.bytes;
+		info->deleting += upload.deleting;
+		if (info->error[0] == '\0')
+			strlcpy(info->error, upload.error, sizeof(info->error));
+	}
+	pthread_mutex_unlock(&store->lock);
+}
+
 /* ---- claiming; callers do not hold the lock ---- */
 
+/* The upload of a tenant none of whose branches is open.  is_new: it has no branches yet. */
 static PsError *
-claim(Tenant *tenant, const char *dir, uint64 prepared, bool move_here, const ObjectWait *wait, TenantOwner *owner)
+create_upload(Tenant *tenant, bool is_new, TenantUpload **upload)
+{
+	UploadOptions options = {.tenant = tenant->id,
+							 .dir = tenant->dir,
+							 .config = &tenant->store->config,
+							 .on_failure = owner_fenced,
+							 .arg = tenant};
+	PsError *err = NULL;
+
+	*upload = upload_create(&options);
+	if (!is_new)
+		err = owner_note_all(tenant, *upload);
+	if (err == NULL)
+		return NULL;
+	upload_free(*upload);
+	*upload = NULL;
+	return err;
+}
+
+/* What claim() needs and returns. */
+typedef struct Claiming
+{
+	uint64 prepared; /* of ownership_prepare(), or 0 */
+	bool move_here;
+	bool is_new;
+	TenantUpload *upload; /* which is there already; on return which has begun */
+	TenantOwner owner;
+	bool older; /* the error is final: see upload_begin() */
+} Claiming;
+
+static PsError *
+begin_upload(Tenant *tenant, TenantUpload *upload, const ObjectWait *wait, Claiming *c)
+{
+	PsId *purged;
+	int n;
+	PsError *err;
+
+	PS_TRY(purged_read(tenant->dir, &purged, &n));
+	err = upload_begin(upload, &c->owner, purged, &n, wait, &c->older);
+	if (err == NULL && n > 0)
+	{
+		/* if this fails, the file says more than it must */
+		PsError *forget_err = purged_forget(tenant->dir, purged, n);
+
+		if (forget_err != NULL)
+			ps_log_error(PS_WARNING, forget_err, "a list of removed branches could not be shortened");
+	}
+	free(purged);
+	return err;
+}
+
+static PsError *
+claim(Tenant *tenant, const char *dir, const ObjectWait *wait, Claiming *c)
 {
 	Store *store = tenant->store;
+	TenantUpload *created = NULL;
 	PsId bucket;
+	PsError *err;
 
 	PS_TRY(store_remote_bucket(store, wait, &bucket));
-	return ownership_take(store->remote, &bucket, &tenant->id, dir, &store->identity, prepared, move_here, wait,
-						  owner);
+	PS_TRY(ownership_take(store->remote, &bucket, &tenant->id, dir, &store->identity, c->prepared, c->move_here, wait,
+						  &c->owner));
+	if (c->upload == NULL)
+		PS_TRY(create_upload(tenant, c->is_new, &created));
+	err = begin_upload(tenant, created != NULL ? created : c->upload, wait, c);
+	if (err == NULL && created != NULL)
+		c->upload = created;
+	else
+		upload_free(created);
+	return err;
+}
+
+/* Prepares a tenant for being served before it can be claimed. */
+static PsError *
+prepare(Tenant *tenant, const char *dir, Claiming *c)
+{
+	PS_TRY(ownership_prepare(&tenant->id, dir, &tenant->store->identity, &c->prepared));
+	return create_upload(tenant, c->is_new, &c->upload);
 }
 
 /* May a tenant whose claim could not be put because of this error be served? */
@@ -111,45 +210,72 @@ may_serve_unclaimed(const Store *store, const PsError *err)
 	return !store->config->remote_require_ownership && store_remote_is_outage(err);
 }
 
+/* Without object storage: what is written now must not have numbers that another owner of the tenant may use. */
+static PsError *
+keep_numbers_apart(Tenant *tenant, const char *dir)
+{
+	uint64 generation;
+
+	if (!ownership_exists(dir))
+		return NULL;
+	PS_TRY(ownership_prepare(&tenant->id, dir, &tenant->store->identity, &generation));
+	pthread_mutex_lock(&tenant->store->lock);
+	set_state(tenant, OWNER_NONE, generation, NULL);
+	pthread_mutex_unlock(&tenant->store->lock);
+	return NULL;
+}
+
 PsError *
 owner_begin(Tenant *tenant, const char *dir, bool attach, bool move_here)
 {
 	Store *store = tenant->store;
 	ObjectWait wait = {NULL, clock_now_ms() + CLAIM_TIMEOUT};
-	TenantOwnership ownership = OWNER_NONE;
-	uint64 generation = 0;
-	TenantOwner owner = {0};
+	Claiming c = {.move_here = move_here, .is_new = !attach};
 	PsError *err = NULL;
 	PsError *why = NULL;
 
-	if (store->remote != NULL)
-	{
-		ownership = OWNER_OWNED;
-		/* the bucket may have changed since the start */
-		if (attach)
-			err = store_remote_check(store, &wait);
-		if (err == NULL)
-			err = claim(tenant, dir, 0, move_here, &wait, &owner);
-		generation = owner.generation;
-	}
+	if (store->remote == NULL)
+		return keep_numbers_apart(tenant, dir);
+	/* the bucket may have changed since the start */
+	if (attach)
+		err = store_remote_check(store, &wait);
+	if (err == NULL)
+		err = claim(tenant, dir, &wait, &c);
 	if (err != NULL && may_serve_unclaimed(store, err))
 	{
-		ownership = OWNER_UNCLAIMED;
 		why = err;
-		err = ownership_prepare(&tenant->id, dir, &store->identity, &generation);
+		err = prepare(tenant, dir, &c);
 	}
-	else if (store->remote == NULL && ownership_exists(dir))
-		err = ownership_prepare(&tenant->id, dir, &store->identity, &generation);
 	if (err != NULL)
 	{
 		ps_error_free(why);
 		return ps_error_context(err, "could not claim the tenant in object storage");
 	}
 	pthread_mutex_lock(&store->lock);
-	set_state(tenant, ownership, generation, why);
-	tenant->owner = owner;
+	set_upload(tenant, c.upload);
+	tenant->owner = c.owner;
+	if (why != NULL)
+		set_state(tenant, OWNER_UNCLAIMED, c.prepared, why);
+	else
+		set_state(tenant, OWNER_OWNED, c.owner.generation, NULL);
 	pthread_mutex_unlock(&store->lock);
 	return NULL;
+}
+
+void
+owner_forget(Tenant *tenant)
+{
+	TenantUpload *upload;
+
+	pthread_mutex_lock(&tenant->store->lock);
+	upload = tenant->upload;
+	set_upload(tenant, NULL);
+	pthread_mutex_unlock(&tenant->store->lock);
+	/* its thread may be telling that another store has taken over */
+	upload_free(upload);
+	pthread_mutex_lock(&tenant->store->lock);
+	set_state(tenant, OWNER_NONE, 0, NULL);
+	pthread_mutex_unlock(&tenant->store->lock);
 }
 
 /* Cancels requests for a tenant that is not attached any more. */
@@ -227,39 +353,44 @@ begin_uploads(Tenant *tenant)
 	free(list);
 }
 
-/* Takes over the errors: of the request, and of ownership_prepare() if that was called. */
+/* Takes over the error.  prepared: the tenant is served without a claim from now on. */
 static void
-set_result(Tenant *tenant, PsError *err, const TenantOwner *owner, bool prepared, uint64 generation)
+set_result(Tenant *tenant, PsError *err, const Claiming *c, bool prepared)
 {
 	bool waited = tenant->ownership == OWNER_WAITING;
 	char id[PS_ID_TEXT];
 
 	ps_id_format(&tenant->id, id);
+	if (tenant->upload == NULL && c->upload != NULL)
+		set_upload(tenant, c->upload);
 	if (err != NULL && err->is_cancel)
 		ps_error_free(err);
-	else if (err != NULL && ps_error_is(err, PS_SQLSTATE_FENCED))
+	else if (err != NULL && (c->older || ps_error_is(err, PS_SQLSTATE_FENCED)))
 		fence(tenant, err);
 	else if (err != NULL)
 	{
-		/* outages of all tenants together are reported by owner_thread.c */
+		/* outages are reported by owner_thread.c, for all tenants together */
 		if (!store_remote_is_outage(err) && is_news(tenant->owner_error, err))
 			ps_log_error(PS_WARNING, ps_error_copy(err), "tenant %s: could not %s in object storage", id,
 						 tenant->ownership == OWNER_OWNED ? "check its owner" : "be claimed");
-		set_state(tenant, prepared ? OWNER_UNCLAIMED : tenant->ownership, generation, err);
+		if (prepared)
+			set_state(tenant, OWNER_UNCLAIMED, c->prepared, err);
+		else
+			set_state(tenant, tenant->ownership, tenant->env.owner_generation, err);
 	}
 	else if (tenant->ownership == OWNER_OWNED)
-		set_state(tenant, OWNER_OWNED, generation, NULL);
-	else
+		set_state(tenant, OWNER_OWNED, tenant->env.owner_generation, NULL);
+	else if (tenant->ownership != OWNER_FENCED)
 	{
 		bool was_served = tenant->ownership == OWNER_UNCLAIMED;
 
-		tenant->owner = *owner;
-		set_state(tenant, OWNER_OWNED, owner->generation, NULL);
-		ps_log(PS_LOG, "tenant %s: claimed in object storage, generation " UINT64_FORMAT, id, owner->generation);
+		tenant->owner = c->owner;
+		set_state(tenant, OWNER_OWNED, c->owner.generation, NULL);
+		ps_log(PS_LOG, "tenant %s: claimed in object storage, generation " UINT64_FORMAT, id, c->owner.generation);
 		if (was_served)
 			begin_uploads(tenant);
 	}
-	if (waited && tenant->ownership != OWNER_WAITING && tenant->ownership != OWNER_FENCED)
+	if (waited && (tenant->ownership == OWNER_OWNED || tenant->ownership == OWNER_UNCLAIMED))
 		note_in_service(tenant);
 }
 
@@ -270,22 +401,20 @@ owner_work(Tenant *tenant, int64 deadline)
 	CancelCheck cancel = {check_attached, tenant};
 	ObjectWait wait = {&cancel, deadline};
 	TenantOwnership before = tenant->ownership;
-	uint64 generation = tenant->env.owner_generation;
-	TenantOwner owner = tenant->owner;
+	Claiming c = {.upload = tenant->upload, .owner = tenant->owner};
 	bool prepared = false;
 	bool outage;
 	PsError *err;
 
+	if (before == OWNER_UNCLAIMED)
+		c.prepared = tenant->env.owner_generation;
 	tenant->owner_busy = true;
 	pthread_mutex_unlock(&store->lock);
-	if (before == OWNER_OWNED)
-		err = claim_check(&owner, &wait);
-	else
-		err = claim(tenant, tenant->dir, before == OWNER_UNCLAIMED ? generation : 0, false, &wait, &owner);
+	err = before == OWNER_OWNED ? claim_check(&c.owner, &wait) : claim(tenant, tenant->dir, &wait, &c);
 	outage = err != NULL && store_remote_is_outage(err);
 	if (before == OWNER_WAITING && outage && !err->is_cancel && may_serve_unclaimed(store, err))
 	{
-		PsError *prepare_err = ownership_prepare(&tenant->id, tenant->dir, &store->identity, &generation);
+		PsError *prepare_err = prepare(tenant, tenant->dir, &c);
 
 		prepared = prepare_err == NULL;
 		if (!prepared)
@@ -295,7 +424,7 @@ owner_work(Tenant *tenant, int64 deadline)
 		}
 	}
 	pthread_mutex_lock(&store->lock);
-	set_result(tenant, err, &owner, prepared, generation);
+	set_result(tenant, err, &c, prepared);
 	tenant->owner_busy = false;
 	pthread_cond_broadcast(&store->changed);
 	return !outage;

@@ -5,41 +5,19 @@
  */
 #include "ps_fe.h"
 
-#include <unistd.h>
-
 #include "store/store_impl.h"
-
-bool
-protect_is_set(const char *timeline_dir)
-{
-	char *path = psprintf("%s/protected", timeline_dir);
-	bool is_protected = access(path, F_OK) == 0;
-
-	pfree(path);
-	return is_protected;
-}
-
-PsError *
-protect_set(const char *timeline_dir, bool is_protected)
-{
-	char *path = psprintf("%s/protected", timeline_dir);
-	PsError *err = fs_set_mark(path, is_protected);
-
-	pfree(path);
-	return err;
-}
 
 /* Changes the file, or leaves it unchanged after an error.  Caller has begun a change, and holds no lock. */
 static PsError *
 set_protected(const Branch *branch, bool is_protected)
 {
-	PsError *err = protect_set(branch->spec.dir, is_protected);
+	PsError *err = protect_mark_set(branch->spec.dir, is_protected);
 	PsError *undo;
 
 	if (err == NULL)
 		return NULL;
 	/* the change may have been made in spite of the error */
-	undo = protect_set(branch->spec.dir, branch->is_protected);
+	undo = protect_mark_set(branch->spec.dir, branch->is_protected);
 	if (undo == NULL)
 		return err;
 	ps_error_free(undo);
@@ -61,6 +39,8 @@ store_protect_branch(Store *store, const char *name, bool is_protected, const Ca
 		catalog_begin_change(store, branch);
 		pthread_mutex_unlock(&store->lock);
 		err = set_protected(branch, is_protected);
+		if (err == NULL)
+			owner_note_protected(branch, is_protected);
 		pthread_mutex_lock(&store->lock);
 		if (err == NULL)
 			branch->is_protected = is_protected;

@@ -237,6 +237,10 @@ store_close(Store *store)
 			store->branches[i]->life = BRANCH_CLOSED;
 		}
 	upkeep_free(store->upkeep);
+	/* all end concurrently */
+	for (int i = 0; i < store->ntenants; i++)
+		if (store->tenants[i]->upload != NULL)
+			upload_stop(store->tenants[i]->upload);
 	for (int i = 0; i < store->nbranches; i++)
 		branch_free(store->branches[i]);
 	for (int i = 0; i < store->ntenants; i++)

@@ -148,6 +148,18 @@ extern PsError *timeline_settings_versions(Timeline *tl, uint64 **versions, int 
  */
 extern void store_on_fenced(Store *store, void (*on_fenced)(void *arg, const Branch *branch), void *arg);
 
+/* What is not in object storage yet, of all tenants. */
+typedef struct RemoteInfo
+{
+	const char *url; /* "": there is no object storage */
+	uint64 upload_files;
+	uint64 upload_bytes;
+	uint64 deleting; /* objects that are to be deleted later */
+	char error[512]; /* "": nothing is wrong */
+} RemoteInfo;
+
+extern void store_remote_info(Store *store, RemoteInfo *info);
+
 /* ---- attach.c: "name" is a tenant's id or the name of one of its branches ---- */
 
 /*
@@ -183,11 +195,14 @@ typedef struct TenantInfo
 	PsId id;
 	uint64 system_identifier;
 	bool attached;
-	bool waiting;      /* attached, and out of service until it has been claimed in object storage */
-	bool fenced;       /* attached, and out of service: another store has taken over */
-	uint64 generation; /* of its owner in object storage; 0: none */
-	char *error;       /* what is wrong with it in object storage; NULL: nothing */
-	bool deleted;      /* in the trash; the next three are valid then */
+	bool waiting;        /* attached, and out of service until it has been claimed in object storage */
+	bool fenced;         /* attached, and out of service: another store has taken over */
+	bool refused;        /* attached, and out of service: object storage has a newer state */
+	uint64 generation;   /* of its owner in object storage; 0: none */
+	char *error;         /* what is wrong with it in object storage; NULL: nothing */
+	uint64 upload_files; /* that are not in object storage yet */
+	uint64 upload_bytes;
+	bool deleted; /* in the trash; the next three are valid then */
 	TimestampTz when;
 	char *by;
 	int64 time_left; /* s until it is removed */
@@ -260,6 +275,7 @@ typedef struct TimelineInfo
 	uint64 layer_bytes;
 	uint64 open_layer_bytes; /* memory */
 	uint64 wal_bytes;        /* of files */
+	XLogRecPtr remote_lsn;   /* layer files in object storage hold everything up to here; 0: there is none */
 	bool compute_connected;
 	time_t connected_since; /* if so */
 	bool open;

@@ -17,6 +17,7 @@
 #include "store/store.h"
 #include "store/trash_mark.h"
 #include "timeline/engine.h"
+#include "upload/upload.h"
 
 typedef enum TenantLife
 {
@@ -32,7 +33,7 @@ typedef enum TenantOwnership
 	OWNER_WAITING,   /* out of service until it has been claimed */
 	OWNER_UNCLAIMED, /* in service; its claim could not be put yet, and remote_require_ownership is off */
 	OWNER_OWNED,
-	OWNER_FENCED /* out of service: another store has taken over */
+	OWNER_FENCED /* out of service: another store has it, or the directory is an old copy */
 } TenantOwnership;
 
 struct Tenant
@@ -49,6 +50,7 @@ struct Tenant
 	/* owner.c; under Store.lock */
 	TenantOwnership ownership;
 	TenantOwner owner;    /* OWNED */
+	TenantUpload *upload; /* UNCLAIMED, OWNED, FENCED; fixed while the tenant is in service; has a lock of its own */
 	PsError *owner_error; /* WAITING, UNCLAIMED: why, or NULL; OWNED: why the last check failed; FENCED: by whom */
 	bool owner_busy;      /* a thread puts or checks the claim; detaching waits for that */
 	int64 owner_due;      /* when the thread is to do that next, clock_now_ms() */
@@ -233,7 +235,10 @@ extern PsError *branch_begin_upload(Branch *branch, const TenantOwner *owner, co
  */
 extern PsError *owner_begin(Tenant *tenant, const char *dir, bool attach, bool move_here);
 
-/* The tenant is detached, or was not attached in the end.  The caller holds Store.lock. */
+/*
+ * The tenant is detached, or was not attached in the end: ends its upload.  No branch is open; the caller
+ * holds no lock.
+ */
 extern void owner_forget(Tenant *tenant);
 
 /*
@@ -247,6 +252,26 @@ extern void owner_fenced(void *arg, PsError *err);
  * storage cannot be reached.  The caller holds Store.lock, which is released meanwhile.
  */
 extern bool owner_work(Tenant *tenant, int64 deadline);
+
+/*
+ * ---- owner_note.c ----
+ *
+ * Tell the upload of the tenant, if there is one, what has changed; durably.  The caller has
+ * begun a change of the branch, or no other thread knows it; no lock is needed.
+ */
+extern ChangeSink owner_change_sink(TenantUpload *upload);            /* what TimelineEnv.changes is */
+extern PsError *owner_note_all(Tenant *tenant, TenantUpload *upload); /* from the directories; nothing is open */
+extern PsError *owner_note_new(const Branch *branch);                 /* a new timeline, which is not open yet */
+extern void owner_note_name(const Branch *branch, const char *name);  /* of a branch that is not open */
+extern void owner_note_protected(const Branch *branch, bool is_protected);
+extern void owner_note_deleted(const Branch *branch, const TrashMark *mark); /* NULL: undeleted */
+
+/* Before and after the directory of a branch is moved away for good.  Without the first one, it would seem lost. */
+extern PsError *owner_begin_purge(const Branch *branch);
+extern void owner_note_purged(const Branch *branch);
+
+/* Waits until what was noted is in object storage, for at most wait_timeout; after that only logs it. */
+extern void owner_wait(const Branch *branch, const CancelCheck *cancel);
 
 /* ---- owner_thread.c: claims all tenants at the start of the store; begins and ends the thread ---- */
 extern PsError *owner_start(Store *store);
@@ -330,9 +355,9 @@ extern void upkeep_wake(Upkeep *upkeep, Branch *branch);   /* there may be somet
 extern void upkeep_files_added(Timeline *tl);              /* TimelineEnv.on_files_added */
 extern void upkeep_opened(Upkeep *upkeep, Branch *branch); /* it was opened: upkeep that waited for that starts */
 
-/* ---- protect.c: no lock is needed; protect_set() is durable ---- */
-extern bool protect_is_set(const char *timeline_dir);
-extern PsError *protect_set(const char *timeline_dir, bool is_protected);
+/* ---- protect_mark.c: no lock is needed; protect_mark_set() is durable ---- */
+extern bool protect_mark_is_set(const char *timeline_dir);
+extern PsError *protect_mark_set(const char *timeline_dir, bool is_protected);
 
 /* ---- branch_load.c ---- */
 

@@ -151,6 +151,7 @@ tenant_free(Tenant *tenant)
 {
 	Assert(tenant->nopen == 0);
 	tenant_unclaim(tenant);
+	upload_free(tenant->upload);
 	ps_error_free(tenant->owner_error);
 	pthread_mutex_destroy(&tenant->lock);
 	pfree(tenant->dir);

@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include "sqlstate.h"
 #include "store/store_dir.h"
 #include "store/store_impl.h"
 
@@ -74,10 +75,21 @@ store_list_tenants(Store *store, int *n)
 		list[i].id = tenant->id;
 		list[i].attached = tenant->life == TENANT_ATTACHED;
 		list[i].waiting = tenant->ownership == OWNER_WAITING;
-		list[i].fenced = tenant->ownership == OWNER_FENCED;
+		list[i].fenced = tenant->ownership == OWNER_FENCED && ps_error_is(tenant->owner_error, PS_SQLSTATE_FENCED);
+		list[i].refused = tenant->ownership == OWNER_FENCED && !list[i].fenced;
 		list[i].generation = tenant->env.owner_generation;
 		if (tenant->owner_error != NULL)
 			list[i].error = pg_strdup(tenant->owner_error->message);
+		if (tenant->upload != NULL)
+		{
+			UploadInfo upload;
+
+			upload_info(tenant->upload, &upload);
+			list[i].upload_files = upload.files;
+			list[i].upload_bytes = upload.bytes;
+			if (list[i].error == NULL && upload.error[0] != '\0')
+				list[i].error = pg_strdup(upload.error);
+		}
 		list[i].deleted = tenant->deleted;
 		if (tenant->deleted)
 		{

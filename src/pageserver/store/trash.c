@@ -67,6 +67,8 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 		catalog_begin_change(store, branch);
 		pthread_mutex_unlock(&store->lock);
 		err = write_mark(branch, &mark, &outcome);
+		if (err == NULL)
+			owner_note_deleted(branch, &mark);
 		pthread_mutex_lock(&store->lock);
 		if (outcome != OUTCOME_NOT_DONE)
 		{
@@ -80,6 +82,8 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 		catalog_end_change(store, branch);
 	}
 	pthread_mutex_unlock(&store->lock);
+	if (err == NULL)
+		owner_wait(branch, cancel);
 	return err;
 }
 
@@ -178,6 +182,8 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 		{
 			pthread_mutex_unlock(&store->lock);
 			err = trash_mark_remove(branch->spec.dir, store->clock, &branch->trash_mark, &outcome);
+			if (err == NULL)
+				owner_note_deleted(branch, NULL);
 			pthread_mutex_lock(&store->lock);
 			if (outcome == OUTCOME_UNKNOWN)
 				err = ps_error_unknown(err,
@@ -333,6 +339,8 @@ store_purge_branch(Store *store, const char *name, const CancelCheck *cancel, Br
 		err = remove_closed(store, branch, &gone);
 	pthread_mutex_unlock(&store->lock);
 	*result = gone ? branch : NULL;
+	if (err == NULL)
+		owner_wait(branch, cancel);
 	return err;
 }
 

@@ -10,7 +10,9 @@
 
 #include <stdatomic.h>
 
+#include "base/cancel.h"
 #include "base/config.h"
+#include "base/id.h"
 #include "base/store_clock.h"
 #include "io/aio.h"
 #include "io/page_store.h"
@@ -18,6 +20,21 @@
 #include "timeline/memory_budget.h"
 
 struct Timeline;
+struct json_t;
+
+/* Is told of each change of a manifest, so that it is kept elsewhere, too. */
+typedef struct ChangeSink
+{
+	/*
+	 * The change is durable in the manifest; the reference to the JSON (timeline/manifest.h) is
+	 * taken over.  Called with manifest_lock held.
+	 */
+	void (*note)(void *arg, const PsId *timeline, struct json_t *change);
+
+	/* Waits until the timeline's generation, as far as it was noted, is safe there, too. */
+	PsError *(*wait)(void *arg, const PsId *timeline, int timeout_ms, const CancelCheck *cancel);
+	void *arg;
+} ChangeSink;
 
 /* Statistics of reads since the start of the store; changed by any thread. */
 typedef struct ReadCounters
@@ -42,6 +59,7 @@ typedef struct TimelineEnv
 
 	/* changed only while no timeline of this env is open */
 	RedoPool *redo;
+	ChangeSink changes;      /* note NULL: nobody is told */
 	uint64 owner_generation; /* in which the store owns the tenant in object storage; 0: it has never been there */
 
 	/*

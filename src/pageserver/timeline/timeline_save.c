@@ -87,20 +87,28 @@ write_whole(Timeline *tl, const Manifest *state, LayerMap *map, Outcome *outcome
 	return err;
 }
 
+/* *noted: the change, if somebody is to be told of it when it is done; the caller owns it. */
 static PsError *
-write_state(Timeline *tl, const TimelineChange *change, const Manifest *state, Outcome *outcome)
+write_state(Timeline *tl, const TimelineChange *change, const Manifest *state, json_t **noted, Outcome *outcome)
 {
-	json_t *json;
+	bool whole = tl->log.write_whole || manifest_log_is_long(&tl->log);
+	bool note = tl->env->changes.note != NULL;
+	json_t *json = NULL;
 
-	if (tl->log.write_whole || manifest_log_is_long(&tl->log))
+	*noted = NULL;
+	if (!whole || note)
+		json = manifest_change_json(&tl->saved, state, change->add, change->nadd, change->drop, change->ndrop);
+	if (note && json_object_size(json) > 0)
+		*noted = json_incref(json);
+	if (whole)
 	{
 		LayerSet *set = change->map == NULL ? timeline_layers(tl) : NULL;
 		PsError *err = write_whole(tl, state, set != NULL ? set->map : change->map, outcome);
 
 		layer_set_unref(set);
+		json_decref(json);
 		return err;
 	}
-	json = manifest_change_json(&tl->saved, state, change->add, change->nadd, change->drop, change->ndrop);
 	if (json == NULL || json_object_size(json) > 0)
 		return manifest_log_append(tl->spec->dir, &tl->log, json, outcome);
 	json_decref(json);
@@ -113,17 +121,20 @@ timeline_save(Timeline *tl, const TimelineChange *change, Outcome *outcome)
 {
 	Outcome unused;
 	Manifest state;
+	json_t *noted;
 	PsError *err;
 
 	if (outcome == NULL)
 		outcome = &unused;
 	make_state(tl, change, &state);
-	err = write_state(tl, change, &state, outcome);
+	err = write_state(tl, change, &state, &noted, outcome);
 	switch (*outcome)
 	{
 		case OUTCOME_DONE:
 			manifest_free(&tl->saved);
 			tl->saved = state;
+			if (noted != NULL)
+				tl->env->changes.note(tl->env->changes.arg, &tl->spec->id, noted);
 			remove_uncertain(tl);
 			return err;
 		case OUTCOME_UNKNOWN:
@@ -134,6 +145,7 @@ timeline_save(Timeline *tl, const TimelineChange *change, Outcome *outcome)
 				layer_remove(change->add[i]);
 			break;
 	}
+	json_decref(noted);
 	manifest_free(&state);
 	return err;
 }
