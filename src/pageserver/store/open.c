@@ -187,6 +187,7 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	PS_GOTO(wal_segments_open(wal_dir, tl->spec->segment_size, &tl->wal), done);
 	PS_GOTO(receiver_open_marker(tl, &marker), done);
 	PS_GOTO(find_wal_end(tl, &state, marker, cancel), done);
+	PS_GOTO(wal_copy_restore(tl), done);
 	/* not before the directory was synced: a power failure must not take the log after timeline.json is gone */
 	manifest_remove_stray(tl->spec->dir);
 	tl->arrivals = arrivals_open(tl->spec->dir, tl->env->clock, tl->flushed_lsn);
@@ -198,6 +199,7 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	PS_GOTO(start_threads(tl), done);
 	if (branch->upload != NULL)
 		PS_GOTO(wal_upload_start(branch->upload, tl, &wait), done);
+	PS_GOTO(wal_copy_start(tl), done);
 
 done:
 	layer_map_unref(map);
@@ -229,6 +231,7 @@ timeline_join(Timeline *tl)
 		pthread_join(tl->flush_thread, NULL);
 	tl->nthreads = 0;
 	wal_upload_stop(branch_of(tl)->upload);
+	wal_copy_stop(tl);
 }
 
 void
