@@ -150,6 +150,21 @@ rename "$bucket.away", $bucket or die "rename: $!";
 set_conf('wait_timeout', '60s');
 $c = $store->start_compute('main', name => 'started');
 $c->sql_is('SELECT count(*) FROM t WHERE client = 400', 1, 'and afterwards it is');
+
+# ---- a store that is started during an outage, without remote_require_ownership, uploads when it has claimed its tenant ----
+set_conf('remote_require_ownership', 'off');
+$store->stop;
+chmod 0500, $bucket;
+$store->start;
+$c->sql('INSERT INTO t VALUES (401, 0)');
+isnt(branch()->{bucket_lsn}, branch()->{flushed_lsn}, 'WAL is not uploaded without a claim');
+chmod 0700, $bucket;
+PageserverTest::wait_until(sub { my $b = branch(); ($b->{bucket_lsn} // '') eq $b->{flushed_lsn} }, 'WAL to be uploaded after the claim');
+$c->sql('INSERT INTO t VALUES (402, 0)');
+PageserverTest::wait_until(sub { my $b = branch(); $b->{bucket_lsn} eq $b->{flushed_lsn} }, 'the next WAL to be uploaded');
+lose_wal();
+$store->start;
+$c->sql_is('SELECT count(*) FROM t WHERE client >= 400', 3, 'and it comes back');
 $c->stop;
 
 done_testing();

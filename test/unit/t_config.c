@@ -214,6 +214,9 @@ static void
 together(void **state)
 {
 	refused("compaction_threshold = 50\n", "\"compaction_backlog\", which is 40");
+	refused("wal_acknowledge = bucket\n", "there is no object storage");
+	refused("wal_acknowledge = directory\nremote_storage = 's3://bucket'\n", "\"wal_copy_directory\" is empty");
+	refused("wal_acknowledge = remote\n", "it must be local, directory or bucket");
 	refused("compaction_backlog = 3\n", "\"compaction_threshold\" is 4");
 	config_free(load("compaction_backlog = 4\ncompaction_threshold = 4\n"));
 	config_free(load("compaction_threshold = 50\ncompaction_backlog = 50\n"));

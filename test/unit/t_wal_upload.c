@@ -8,6 +8,10 @@
  */
 #include "timeline_util.h"
 
+#include <fcntl.h>
+
+#include "base/fs.h"
+#include "base/json_file.h"
 #include "fake_bucket.h"
 #include "fault_fs.h"
 #include "ingest/ingest_impl.h"
@@ -669,6 +673,162 @@ test_restore_crashes(void **state)
 	end();
 }
 
+/* ---- mode directory ---- */
+
+static char copies[] = "/tmp/t_wal_upload.copies.XXXXXX";
+
+static XLogRecPtr
+begin_directory(int nrecords)
+{
+	strcpy(copies + strlen(copies) - 6, "XXXXXX");
+	CHECK(mkdtemp(copies) != NULL);
+	begin(nrecords, "local");
+	wal_receiver_close(receiver);
+	store_close(s.store);
+	s.config.wal_acknowledge = "directory";
+	s.config.wal_copy_directory = copies;
+	s.config.wal_upload_interval = INT_MAX;
+	OK(store_try_open(&s));
+	start_upload();
+	return connect_compute();
+}
+
+static void
+end_directory(void)
+{
+	store_close(s.store);
+	remove_tree(copies);
+	end();
+}
+
+/* WAL is acknowledged when it is in the copy, and comes from there when the machine is lost. */
+static void
+test_directory(void **state)
+{
+	for (int round = 0; round < 8; round++)
+	{
+		XLogRecPtr lsn = begin_directory(300);
+		XLogRecPtr acknowledged;
+		char path[512];
+		char wal[600];
+		int n = 1 + next_random(&rnd, 250);
+		WalPlace place;
+		WalUpload *upload;
+		WalUploadFenced on_fenced = {fenced, NULL};
+		TimelineInfo info;
+
+		wait_acknowledged(lsn);
+		while (n-- > 0)
+		{
+			lsn = send_record(lsn);
+			if (next_random(&rnd, 100) == 0)
+				wait_uploaded(lsn);
+		}
+		while (round % 2 == 0 && wal_receiver_acknowledged(receiver) < lsn)
+			pg_usleep(1000);
+		acknowledged = wal_receiver_acknowledged(receiver);
+		place = place_of(store_path(&s, "", path), disk_consistent());
+		wal_receiver_close(receiver);
+		store_close(s.store);
+
+		/* the disk is lost, or not */
+		if (round % 4 < 3)
+		{
+			snprintf(wal, sizeof(wal), "%s/wal", path);
+			remove_tree(wal);
+			snprintf(wal, sizeof(wal), "%s/flushed", path);
+			CHECK(unlink(wal) == 0);
+		}
+		owner = claim();
+		OK(wal_upload_open(&owner, &test_timeline, &place, 0, place.lsn, &on_fenced, NULL, &upload));
+		OK(store_try_open(&s));
+		branch_of(s.tl)->upload = upload;
+		OK(wal_upload_start(upload, s.tl, NULL));
+		timeline_info(s.tl, &info);
+		CHECK(info.flushed_lsn >= acknowledged && info.flushed_lsn <= lsn);
+		compare(s.tl, &h, info.flushed_lsn, 2, &rnd);
+
+		/* and it goes on */
+		lsn = connect_compute();
+		for (int i = 0; i < 10; i++)
+			lsn = send_record(lsn);
+		wait_acknowledged(lsn);
+		wal_receiver_close(receiver);
+		end_directory();
+	}
+}
+
+/* A copy that belongs to a newer owner is refused, and so is one with other WAL; what cannot be copied waits. */
+static void
+test_directory_errors(void **state)
+{
+	XLogRecPtr lsn = begin_directory(100);
+	char id[PS_ID_TEXT];
+	char path[512];
+	char away[512];
+	char text[256] = "";
+	XLogRecPtr before;
+	uint64 generation;
+	WalState wal_state;
+	XLogRecPtr checkpoint;
+	int fd;
+
+	for (int i = 0; i < 10; i++)
+		lsn = send_record(lsn);
+	wait_acknowledged(lsn);
+
+	/* the directory cannot be written */
+	wal_receiver_close(receiver);
+	store_close(s.store);
+	snprintf(path, sizeof(path), "%s/%s", copies, ps_id_format(&test_tenant, id));
+	snprintf(away, sizeof(away), "%s/away", copies);
+	CHECK(rename(path, away) == 0);
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	CHECK(fd >= 0 && close(fd) == 0);
+	OK(store_try_open(&s));
+	start_upload();
+	CHECK(connect_compute() == lsn);
+	before = lsn;
+	lsn = send_record(lsn);
+	while (strstr(text, copies) == NULL)
+	{
+		wal_receiver_unacknowledged_text(receiver, text, sizeof(text));
+		pg_usleep(1000);
+	}
+	CHECK(strstr(text, "wal_acknowledge is directory") != NULL && wal_receiver_acknowledged(receiver) < before);
+	/* a compute is not started either */
+	s.config.wait_timeout = 100;
+	wait_uploaded(lsn);
+	FAILS(timeline_new_generation(s.tl, "next", NULL, &generation, &wal_state, &checkpoint), PS_SQLSTATE_TRY_AGAIN,
+		  "wal_copy_directory");
+	s.config.wait_timeout = 60000;
+	CHECK(unlink(path) == 0 && rename(away, path) == 0);
+	OK(timeline_new_generation(s.tl, "next", NULL, &generation, &wal_state, &checkpoint));
+	wal_receiver_close(receiver);
+	lsn = connect_compute();
+	wait_acknowledged(lsn);
+	wal_receiver_close(receiver);
+	store_close(s.store);
+
+	/* it belongs to a newer owner */
+	snprintf(path, sizeof(path), "%s/%s/", copies, ps_id_format(&test_tenant, id));
+	strlcat(path, ps_id_format(&test_timeline, id), sizeof(path));
+	strlcat(path, "/owner.json", sizeof(path));
+	CHECK(unlink(path) == 0);
+	{
+		static const JsonFormat format = {"owner", "pageserver wal copy", "version", 1, 1, NULL};
+		char *json;
+
+		OK(json_file_text(&format, 1, json_pack("{s:s}", "generation", "7"), path, &json));
+		OK(fs_write_new_file(path, json, strlen(json), true));
+		free(json);
+	}
+	FAILS(store_try_open(&s), PS_SQLSTATE_STATE, "belongs to generation 7");
+	CHECK(unlink(path) == 0);
+	OK(store_try_open(&s));
+	end_directory();
+}
+
 int
 main(void)
 {
@@ -683,6 +843,8 @@ main(void)
 		cmocka_unit_test(test_partial_record),
 		cmocka_unit_test(test_lying_disk),
 		cmocka_unit_test(test_restore_crashes),
+		cmocka_unit_test(test_directory),
+		cmocka_unit_test(test_directory_errors),
 	};
 	const char *seed = getenv("TEST_SEED");
 

@@ -70,9 +70,10 @@ typedef struct Config
 	int remote_check_interval; /* s between two checks that no other store has taken over a tenant */
 	bool remote_require_ownership;
 	/* WAL in object storage */
-	char *wal_acknowledge;   /* see config_wal_acknowledge() */
-	int wal_upload_interval; /* ms */
-	int wal_upload_max_lag;  /* s; 0: no limit */
+	char *wal_acknowledge;    /* see config_wal_acknowledge() */
+	char *wal_copy_directory; /* "": none */
+	int wal_upload_interval;  /* ms */
+	int wal_upload_max_lag;   /* s; 0: no limit */
 	/* log */
 	char *log_level; /* debug, log, warning: see config_log_level() */
 	/* after a reload */
@@ -108,8 +109,9 @@ extern PsLogLevel config_log_level(const Config *config);
 /* The setting wal_acknowledge: where WAL must be durable before commits are acknowledged. */
 typedef enum WalAcknowledge
 {
-	WAL_ACKNOWLEDGE_LOCAL, /* on the store's disk */
-	WAL_ACKNOWLEDGE_BUCKET /* also in object storage */
+	WAL_ACKNOWLEDGE_LOCAL,     /* on the store's disk */
+	WAL_ACKNOWLEDGE_DIRECTORY, /* also in wal_copy_directory, or in object storage already */
+	WAL_ACKNOWLEDGE_BUCKET     /* also in object storage */
 } WalAcknowledge;
 
 extern WalAcknowledge config_wal_acknowledge(const Config *config);

@@ -191,8 +191,14 @@ const Setting config_settings[] = {
 	 "          wal_upload_interval is lost with it, or of wal_upload_max_lag if the\n"
 	 "          object storage did not answer.  Nothing is lost if the compute is not:\n"
 	 "          it keeps WAL until that is in object storage.\n"
+	 "  directory  also in wal_copy_directory, where WAL is kept until it is in object\n"
+	 "          storage.  Nothing is lost unless both disks are.\n"
 	 "  bucket  also in object storage.  Each commit takes as long as a request;\n"
 	 "          commits of many sessions share one."},
+	{NULL, STRING_SETTING(wal_copy_directory, ""), check_directory, false,
+	 "Absolute path of a directory on another disk or machine, for wal_acknowledge =\n"
+	 "directory.  When a branch is opened, also by another store that has taken over its\n"
+	 "tenant, WAL that follows its own is taken from there."},
 	{NULL, INT_SETTING(wal_upload_interval, UNIT_MS, 10, INT_MAX, "5s"), NULL, true,
 	 "How long WAL may wait until it is uploaded.  It is uploaded earlier if there are\n"
 	 "4 MB of it, and at once if wal_acknowledge is bucket."},
@@ -293,7 +299,9 @@ check_path_style(const char *value, const char **hint)
 static const char *
 check_wal_acknowledge(const char *value, const char **hint)
 {
-	return strcmp(value, "local") == 0 || strcmp(value, "bucket") == 0 ? NULL : "it must be local or bucket";
+	return strcmp(value, "local") == 0 || strcmp(value, "directory") == 0 || strcmp(value, "bucket") == 0
+			   ? NULL
+			   : "it must be local, directory or bucket";
 }
 
 static const char *
@@ -348,7 +356,9 @@ config_wal_acknowledge(const Config *config)
 {
 	const char *value = config->wal_acknowledge;
 
-	return value != NULL && strcmp(value, "bucket") == 0 ? WAL_ACKNOWLEDGE_BUCKET : WAL_ACKNOWLEDGE_LOCAL;
+	if (value != NULL && strcmp(value, "bucket") == 0)
+		return WAL_ACKNOWLEDGE_BUCKET;
+	return value != NULL && strcmp(value, "directory") == 0 ? WAL_ACKNOWLEDGE_DIRECTORY : WAL_ACKNOWLEDGE_LOCAL;
 }
 
 PsError *
@@ -361,10 +371,16 @@ config_check_together(const Config *config, const char *path)
 									  "the store would take no more WAL before anything is merged",
 									  path, config->compaction_threshold, config->compaction_backlog),
 							 "Set \"compaction_backlog\" to twice \"compaction_threshold\" at least.");
-	if (config_wal_acknowledge(config) == WAL_ACKNOWLEDGE_BUCKET && config->remote_storage[0] == '\0')
+	if (config_wal_acknowledge(config) != WAL_ACKNOWLEDGE_LOCAL && config->remote_storage[0] == '\0')
 		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID,
-									  "%s: \"wal_acknowledge\" is \"bucket\", but there is no object storage", path),
+									  "%s: \"wal_acknowledge\" is \"%s\", but there is no object storage", path,
+									  config->wal_acknowledge),
 							 "Set \"remote_storage\", which requires a restart of the store.");
+	if (config_wal_acknowledge(config) == WAL_ACKNOWLEDGE_DIRECTORY && config->wal_copy_directory[0] == '\0')
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID,
+									  "%s: \"wal_acknowledge\" is \"directory\", but \"wal_copy_directory\" is empty",
+									  path),
+							 "Set \"wal_copy_directory\", which requires a restart of the store.");
 	if (config->min_free_space > 0 && config->min_free_space < config->checkpoint_distance)
 		ps_log(PS_WARNING,
 			   "%s: \"min_free_space\" is %d MB, less than \"checkpoint_distance\", which is %d MB: "

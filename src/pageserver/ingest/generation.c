@@ -122,6 +122,8 @@ append_checkpoint(Timeline *tl, const CancelCheck *cancel)
 	pthread_mutex_unlock(&tl->lock);
 	err = wal_segments_cut(tl->wal, end);
 	if (err == NULL)
+		wal_copy_cut(tl, end);
+	if (err == NULL)
 	{
 		pthread_mutex_lock(&tl->lock);
 		tl->received_lsn = end;
@@ -226,6 +228,8 @@ start_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uin
 		pthread_mutex_unlock(&tl->lock);
 		/* the compute must never meet a store that has less WAL than the compute was started with */
 		err = wal_remote_wait(tl, state->end, timeline_config(tl)->wait_timeout, cancel);
+		if (err == NULL)
+			err = wal_copy_wait(tl, state->end, timeline_config(tl)->wait_timeout, cancel);
 	}
 	if (err == NULL)
 	{

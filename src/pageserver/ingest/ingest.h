@@ -135,6 +135,13 @@ extern bool wal_remote_next(Timeline *tl, XLogRecPtr from, XLogRecPtr *end, uint
 
 /* ---- for store/, while a timeline is being opened or closed ---- */
 
+/* If there is a copy of WAL (wal_copy.c): appends whole records that it has after the timeline's WAL, durably. */
+extern PsError *wal_copy_restore(Timeline *tl);
+
+/* Begin and end the thread that copies WAL, if wal_copy_directory is set; at the end, the timeline is stopping. */
+extern PsError *wal_copy_start(Timeline *tl);
+extern void wal_copy_stop(Timeline *tl);
+
 /* Opens the file "flushed" for the timeline: *lsn is its content, or 0 if it is missing or empty. */
 extern PsError *receiver_open_marker(Timeline *tl, XLogRecPtr *lsn);
 extern PsError *receiver_sync_marker(Timeline *tl, XLogRecPtr lsn); /* writes it durably */

@@ -72,4 +72,15 @@ extern bool remote_wal_is_late(const Timeline *tl);
 /* The end of the WAL that may be acknowledged. */
 extern XLogRecPtr remote_wal_acknowledged(const Timeline *tl);
 
+/* ---- wal_copy.c: callers do not hold Timeline.lock ---- */
+
+/* Whole records were written up to "end", and will be synced. */
+extern void wal_copy_announce(Timeline *tl, XLogRecPtr end);
+
+/* WAL after the LSN was cut off.  Caller holds receive_lock. */
+extern void wal_copy_cut(Timeline *tl, XLogRecPtr lsn);
+
+/* If wal_acknowledge is directory: like wal_remote_wait(), for the copy. */
+extern PsError *wal_copy_wait(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const CancelCheck *cancel);
+
 #endif /* PS_INGEST_IMPL_H */

@@ -148,6 +148,8 @@ wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRec
 	/* the client sends bytes of an unfinished record again that an earlier connection left */
 	if (err == NULL)
 		err = wal_segments_cut(tl->wal, *start);
+	if (err == NULL)
+		wal_copy_cut(tl, *start);
 	if (err != NULL)
 	{
 		pthread_mutex_unlock(&tl->receive_lock);
@@ -324,8 +326,12 @@ wal_receiver_unacknowledged_text(WalReceiver *receiver, char *text, size_t size)
 	RemoteWal *remote = &receiver->tl->remote;
 
 	pthread_mutex_lock(&receiver->tl->lock);
-	snprintf(text, size, "WAL is not in object storage yet (wal_acknowledge is bucket)%s%s",
-			 remote->error[0] != '\0' ? ": " : "", remote->error);
+	if (config_wal_acknowledge(timeline_config(receiver->tl)) == WAL_ACKNOWLEDGE_DIRECTORY)
+		snprintf(text, size, "WAL is not in wal_copy_directory yet (wal_acknowledge is directory)%s%s",
+				 receiver->tl->copy.error[0] != '\0' ? ": " : "", receiver->tl->copy.error);
+	else
+		snprintf(text, size, "WAL is not in object storage yet (wal_acknowledge is bucket)%s%s",
+				 remote->error[0] != '\0' ? ": " : "", remote->error);
 	pthread_mutex_unlock(&receiver->tl->lock);
 }
 
@@ -470,6 +476,8 @@ wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed)
 		end = wal_decoder_record_end(receiver->decoder);
 		if (end > tl->flushed_lsn)
 		{
+			/* both disks are synced at the same time */
+			wal_copy_announce(tl, end);
 			err = wal_segments_sync(tl->wal);
 			if (err == NULL)
 				err = receiver_set_flushed(tl, end, wal_decoder_record_prev(receiver->decoder));

@@ -76,6 +76,9 @@ remote_wal_flushed(Timeline *tl, XLogRecPtr before)
 	RemoteWal *remote = &tl->remote;
 	bool first = remote->nmarks == 0;
 
+	/* the receiver has announced its WAL, but there is other WAL, too */
+	if (tl->has_copy_thread && tl->flushed_lsn > tl->copy.wanted)
+		pthread_cond_signal(&tl->copy.wake);
 	if (!remote->uploads)
 		return;
 	add_mark(remote, before, clock_now_ms());
@@ -96,8 +99,15 @@ remote_wal_is_late(const Timeline *tl)
 XLogRecPtr
 remote_wal_acknowledged(const Timeline *tl)
 {
-	if (config_wal_acknowledge(timeline_config(tl)) == WAL_ACKNOWLEDGE_BUCKET)
-		return Min(tl->flushed_lsn, tl->remote.lsn);
+	switch (config_wal_acknowledge(timeline_config(tl)))
+	{
+		case WAL_ACKNOWLEDGE_LOCAL:
+			break;
+		case WAL_ACKNOWLEDGE_DIRECTORY:
+			return Min(tl->flushed_lsn, tl->copy.lsn);
+		case WAL_ACKNOWLEDGE_BUCKET:
+			return Min(tl->flushed_lsn, tl->remote.lsn);
+	}
 	return tl->flushed_lsn;
 }
 
@@ -107,6 +117,7 @@ timeline_settings_changed(Timeline *tl)
 	pthread_mutex_lock(&tl->lock);
 	pthread_cond_broadcast(&tl->changed);
 	pthread_cond_broadcast(&tl->remote.wake);
+	pthread_cond_broadcast(&tl->copy.wake);
 	if (tl->remote.on_change != NULL)
 		tl->remote.on_change(tl->remote.on_change_arg);
 	pthread_mutex_unlock(&tl->lock);

@@ -247,6 +247,7 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	PS_GOTO(wal_segments_open(wal_dir, tl->spec->segment_size, &tl->wal), done);
 	PS_GOTO(receiver_open_marker(tl, &marker), done);
 	PS_GOTO(find_wal_end(tl, &state, marker, cancel), done);
+	PS_GOTO(wal_copy_restore(tl), done);
 	/* not before the directory was synced: a power failure must not take the log after timeline.json is gone */
 	manifest_remove_stray(tl->spec->dir);
 	tl->arrivals = arrivals_open(tl->spec->dir, tl->env->clock, tl->flushed_lsn);
@@ -258,6 +259,8 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	PS_GOTO(start_threads(tl), done);
 	err = start_upload(tl, branch, &wait, later);
 	later = NULL;
+	if (err == NULL)
+		err = wal_copy_start(tl);
 
 done:
 	ps_error_free(later);
@@ -290,6 +293,7 @@ timeline_join(Timeline *tl)
 		pthread_join(tl->flush_thread, NULL);
 	tl->nthreads = 0;
 	wal_upload_stop(branch_of(tl)->upload);
+	wal_copy_stop(tl);
 }
 
 void

@@ -121,20 +121,6 @@ store_remote_info(Store *store, RemoteInfo *info)
 
 /* ---- claiming; callers do not hold the lock ---- */
 
-/* Another store has taken over, as an upload has found out. */
-static void
-upload_failed(void *arg, PsError *err)
-{
-	Tenant *tenant = arg;
-
-	pthread_mutex_lock(&tenant->store->lock);
-	if (tenant->ownership == OWNER_OWNED)
-		fence(tenant, err);
-	else
-		ps_error_free(err);
-	pthread_mutex_unlock(&tenant->store->lock);
-}
-
 /* The upload of a tenant none of whose branches is open.  is_new: it has no branches yet. */
 static PsError *
 create_upload(Tenant *tenant, bool is_new, TenantUpload **upload)
@@ -142,7 +128,7 @@ create_upload(Tenant *tenant, bool is_new, TenantUpload **upload)
 	UploadOptions options = {.tenant = tenant->id,
 							 .dir = tenant->dir,
 							 .config = &tenant->store->config,
-							 .on_failure = upload_failed,
+							 .on_failure = owner_fenced,
 							 .chain_first_needed = branch_chain_first_needed,
 							 .arg = tenant};
 	PsError *err = NULL;

@@ -74,6 +74,16 @@ typedef struct RemoteWal
 	int64 spacing; /* least ms between two marks */
 } RemoteWal;
 
+/* The copy of WAL in wal_copy_directory: ingest/wal_copy.c.  All under Timeline.lock. */
+typedef struct WalCopy
+{
+	XLogRecPtr lsn;      /* it has WAL up to here, durably; 0: it has none, or that is not known */
+	XLogRecPtr wanted;   /* whole records were written to this disk up to here */
+	uint64 epoch;        /* raised when WAL that may be in the copy was cut off */
+	char error[256];     /* why the last attempt failed; "": it did not */
+	pthread_cond_t wake; /* there may be something to copy, or stopping changed; clock_cond_init() */
+} WalCopy;
+
 /*
  * The name of a branch, which may change while other threads use it: previous names stay
  * allocated until the branch is freed.  Changed under Store.lock; read without a lock.
@@ -173,6 +183,7 @@ struct Timeline
 	bool ingest_ended;     /* the ingest thread no longer accesses the layers */
 	bool forgotten;        /* unwritable layers were freed, and ingested_lsn lowered: later LSNs cannot be read */
 	RemoteWal remote;
+	WalCopy copy;
 	Wait waits[WAIT_KINDS];
 	int level0;                            /* number of files of level 0 in layers->map */
 	char flush_error[256];                 /* why the last flush or copy of a database failed; "": it did not */
@@ -188,6 +199,8 @@ struct Timeline
 	pthread_t ingest_thread;
 	pthread_t flush_thread;
 	int nthreads; /* how many of these were started, in this order */
+	pthread_t copy_thread;
+	bool has_copy_thread; /* fixed while other threads use the timeline */
 
 	/* held by upkeep while it merges, creates or removes layer files; acquired before all other locks of a timeline */
 	pthread_mutex_t upkeep_lock;
@@ -218,6 +231,14 @@ timeline_has_object_storage(const Timeline *tl)
 	const char *url = timeline_config(tl)->remote_storage;
 
 	return url != NULL && url[0] != '\0';
+}
+
+static inline bool
+timeline_has_copy_directory(const Timeline *tl)
+{
+	const char *dir = timeline_config(tl)->wal_copy_directory;
+
+	return dir != NULL && dir[0] != '\0';
 }
 
 /* ---- timeline.c ---- */

@@ -33,6 +33,7 @@ timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const 
 	clock_cond_init(&tl->changed);
 	clock_cond_init(&tl->layers_changed);
 	clock_cond_init(&tl->remote.wake);
+	clock_cond_init(&tl->copy.wake);
 	return tl;
 }
 
@@ -51,6 +52,7 @@ timeline_free(Timeline *tl)
 	pthread_cond_destroy(&tl->changed);
 	pthread_cond_destroy(&tl->layers_changed);
 	pthread_cond_destroy(&tl->remote.wake);
+	pthread_cond_destroy(&tl->copy.wake);
 	pthread_mutex_destroy(&tl->lock);
 	pthread_mutex_destroy(&tl->manifest_lock);
 	pthread_mutex_destroy(&tl->receive_lock);
@@ -308,6 +310,7 @@ timeline_stop(Timeline *tl, CancelReason reason)
 	pthread_cond_broadcast(&tl->changed);
 	pthread_cond_broadcast(&tl->layers_changed);
 	pthread_cond_broadcast(&tl->remote.wake);
+	pthread_cond_broadcast(&tl->copy.wake);
 	pthread_mutex_unlock(&tl->lock);
 }
 

@@ -12,6 +12,9 @@
 /* How long one attempt may take until it counts as failed, ms. */
 #define ATTEMPT_TIMEOUT 60000
 
+/* The longest pause between two requests for which commits wait, us. */
+#define GATHER_MAX 20000
+
 struct WalUpload
 {
 	/* fixed */
@@ -156,6 +159,18 @@ go_on(WalUpload *upload, PsError *err, XLogRecPtr end)
 	return !timeline_is_stopping(upload->tl);
 }
 
+/*
+ * In mode bucket, after a request that took so many us: gives the sessions that it has
+ * released the time to commit again.  Otherwise these would wait for the next request, which
+ * only the others have caused: all would wait for two requests, half of them for each.
+ */
+static void
+gather_commits(WalUpload *upload, int64 took)
+{
+	if (config_wal_acknowledge(timeline_config(upload->tl)) == WAL_ACKNOWLEDGE_BUCKET)
+		pg_usleep(Min(took / 5, GATHER_MAX));
+}
+
 static void *
 upload_main(void *arg)
 {
@@ -173,12 +188,16 @@ upload_main(void *arg)
 	}
 	while (wal_remote_next(upload->tl, upload->from, &end, &generation))
 	{
+		int64 began;
+
 		do
 		{
+			began = clock_now_us();
 			err = append_chunk(upload, end, generation);
 			if (!go_on(upload, err, end))
 				return NULL;
 		} while (upload->from != end);
+		gather_commits(upload, clock_now_us() - began);
 	}
 	return NULL;
 }

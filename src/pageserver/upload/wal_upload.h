@@ -7,7 +7,9 @@
  * open, a thread appends WAL that the receiver has made durable (flushed_lsn, which is never
  * cut off later): when there are 4 MB, wal_upload_interval after the oldest of it has
  * arrived, at once if wal_acknowledge is bucket or somebody waits for it
- * (wal_remote_wait()).  One request at a time: what arrives meanwhile goes with the next.
+ * (wal_remote_wait()).  One request at a time: what arrives meanwhile goes with the next.  If
+ * commits wait, the next one begins a fifth of its time after the one before, so that all
+ * sessions share one.
  */
 #ifndef PS_WAL_UPLOAD_H
 #define PS_WAL_UPLOAD_H
