@@ -120,6 +120,18 @@ start_threads(Timeline *tl)
 	return ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not start a thread of branch \"%s\": %m", timeline_name(tl));
 }
 
+/* If another store owns the tenant, as the error says, takes it out of service; the branch is not broken by that. */
+static PsError *
+check_fenced(Tenant *tenant, PsError *err)
+{
+	char id[PS_ID_TEXT];
+
+	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_FENCED))
+		return err;
+	owner_fenced(tenant, err);
+	return cancel_error(CANCEL_FENCED, ps_id_format(&tenant->id, id));
+}
+
 /*
  * If the store owns the tenant in object storage: opens the chain of the branch before its WAL
  * is read, which may restore some of that.
@@ -132,8 +144,6 @@ open_upload(Branch *branch, XLogRecPtr lsn, const ObjectWait *wait)
 	WalUploadFenced fenced = {owner_fenced, tenant};
 	TenantOwner owner;
 	bool owned;
-	char id[PS_ID_TEXT];
-	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
 	owned = tenant->ownership == OWNER_OWNED;
@@ -141,11 +151,7 @@ open_upload(Branch *branch, XLogRecPtr lsn, const ObjectWait *wait)
 	pthread_mutex_unlock(&store->lock);
 	if (!owned)
 		return NULL;
-	err = branch_open_upload(branch, &owner, &fenced, lsn, NULL, wait);
-	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_FENCED))
-		return err;
-	owner_fenced(tenant, err);
-	return cancel_error(CANCEL_FENCED, ps_id_format(&tenant->id, id));
+	return check_fenced(tenant, branch_open_upload(branch, &owner, &fenced, lsn, NULL, wait));
 }
 
 /*
@@ -198,7 +204,7 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	PS_GOTO(ingest_create(tl, &state), done);
 	PS_GOTO(start_threads(tl), done);
 	if (branch->upload != NULL)
-		PS_GOTO(wal_upload_start(branch->upload, tl, &wait), done);
+		PS_GOTO(check_fenced(branch->tenant, wal_upload_start(branch->upload, tl, &wait)), done);
 	PS_GOTO(wal_copy_start(tl), done);
 
 done:
