@@ -120,16 +120,28 @@ start_threads(Timeline *tl)
 	return ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not start a thread of branch \"%s\": %m", timeline_name(tl));
 }
 
-/* If another store owns the tenant, as the error says, takes it out of service; the branch is not broken by that. */
+/*
+ * Explains an error of object storage.  Unless that is damaged, the branch can be opened when it
+ * works again, so it is not broken.  If another store owns the tenant, takes it out of service.
+ */
 static PsError *
-check_fenced(Tenant *tenant, PsError *err)
+check_upload(Branch *branch, PsError *err)
 {
+	Tenant *tenant = branch->tenant;
 	char id[PS_ID_TEXT];
+	PsError *result;
 
-	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_FENCED))
+	if (err == NULL || err->is_cancel || ps_error_is(err, PS_SQLSTATE_CORRUPTED))
 		return err;
-	owner_fenced(tenant, err);
-	return cancel_error(CANCEL_FENCED, ps_id_format(&tenant->id, id));
+	if (ps_error_is(err, PS_SQLSTATE_FENCED))
+	{
+		owner_fenced(tenant, err);
+		return cancel_error(CANCEL_FENCED, ps_id_format(&tenant->id, id));
+	}
+	result = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" cannot be opened, because of its WAL in object storage: %s",
+					  branch_name(branch), err->message);
+	ps_error_free(err);
+	return result;
 }
 
 /*
@@ -151,7 +163,7 @@ open_upload(Branch *branch, XLogRecPtr lsn, const ObjectWait *wait)
 	pthread_mutex_unlock(&store->lock);
 	if (!owned)
 		return NULL;
-	return check_fenced(tenant, branch_open_upload(branch, &owner, &fenced, lsn, NULL, wait));
+	return check_upload(branch, branch_open_upload(branch, &owner, &fenced, lsn, NULL, wait));
 }
 
 /*
@@ -204,7 +216,7 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	PS_GOTO(ingest_create(tl, &state), done);
 	PS_GOTO(start_threads(tl), done);
 	if (branch->upload != NULL)
-		PS_GOTO(check_fenced(branch->tenant, wal_upload_start(branch->upload, tl, &wait)), done);
+		PS_GOTO(check_upload(branch, wal_upload_start(branch->upload, tl, &wait)), done);
 	PS_GOTO(wal_copy_start(tl), done);
 
 done:
