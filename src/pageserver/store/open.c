@@ -122,16 +122,28 @@ start_threads(Timeline *tl)
 	return ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not start a thread of branch \"%s\": %m", timeline_name(tl));
 }
 
-/* If another store owns the tenant, as the error says, takes it out of service; the branch is not broken by that. */
+/*
+ * Explains an error of object storage.  Unless that is damaged, the branch can be opened when it
+ * works again, so it is not broken.  If another store owns the tenant, takes it out of service.
+ */
 static PsError *
-check_fenced(Tenant *tenant, PsError *err)
+check_upload(Branch *branch, PsError *err)
 {
+	Tenant *tenant = branch->tenant;
 	char id[PS_ID_TEXT];
+	PsError *result;
 
-	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_FENCED))
+	if (err == NULL || err->is_cancel || ps_error_is(err, PS_SQLSTATE_CORRUPTED))
 		return err;
-	owner_fenced(tenant, err);
-	return cancel_error(CANCEL_FENCED, ps_id_format(&tenant->id, id));
+	if (ps_error_is(err, PS_SQLSTATE_FENCED))
+	{
+		owner_fenced(tenant, err);
+		return cancel_error(CANCEL_FENCED, ps_id_format(&tenant->id, id));
+	}
+	result = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" cannot be opened, because of its WAL in object storage: %s",
+					  branch_name(branch), err->message);
+	ps_error_free(err);
+	return result;
 }
 
 /*
@@ -144,7 +156,7 @@ can_open_chain_later(const Branch *branch, const PsError *err)
 {
 	char wal_dir[MAXPGPATH];
 
-	if (err->is_cancel || ps_error_is(err, PS_SQLSTATE_FENCED) || ps_error_is(err, PS_SQLSTATE_CORRUPTED))
+	if (err->is_cancel || ps_error_is(err, PS_SQLSTATE_CORRUPTED))
 		return false;
 	snprintf(wal_dir, sizeof(wal_dir), "%s/wal", branch->spec.dir);
 	return access(wal_dir, F_OK) == 0;
@@ -165,7 +177,6 @@ open_upload(Branch *branch, XLogRecPtr lsn, const ObjectWait *wait, PsError **la
 	bool owned;
 	char id[PS_ID_TEXT];
 	PsError *err;
-	PsError *again;
 
 	pthread_mutex_lock(&store->lock);
 	owned = tenant->ownership == OWNER_OWNED;
@@ -178,19 +189,11 @@ open_upload(Branch *branch, XLogRecPtr lsn, const ObjectWait *wait, PsError **la
 			*later = ps_error(PS_SQLSTATE_TRY_AGAIN, "tenant %s is not claimed yet", ps_id_format(&tenant->id, id));
 		return NULL;
 	}
-	err = check_fenced(tenant, branch_open_upload(branch, &owner, &fenced, lsn, NULL, wait));
-	if (err == NULL || err->is_cancel || ps_error_is(err, PS_SQLSTATE_CORRUPTED))
+	err = check_upload(branch, branch_open_upload(branch, &owner, &fenced, lsn, NULL, wait));
+	if (err == NULL || !can_open_chain_later(branch, err))
 		return err;
-	if (can_open_chain_later(branch, err))
-	{
-		*later = err;
-		return NULL;
-	}
-	/* its WAL is in object storage only */
-	again = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" waits for object storage: %s", branch_name(branch),
-					 err->message);
-	ps_error_free(err);
-	return again;
+	*later = err;
+	return NULL;
 }
 
 /*
@@ -205,7 +208,7 @@ start_upload(Timeline *tl, Branch *branch, const ObjectWait *wait, PsError *late
 	if (branch->upload == NULL && later == NULL)
 		return NULL;
 	if (branch->upload != NULL)
-		err = check_fenced(branch->tenant, wal_upload_start(branch->upload, tl, wait));
+		err = check_upload(branch, wal_upload_start(branch->upload, tl, wait));
 	if (err == NULL || !can_open_chain_later(branch, err))
 		return err;
 	wal_remote_begin(tl, tl->disk_consistent_lsn);
