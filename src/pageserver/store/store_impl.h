@@ -521,6 +521,15 @@ extern void trash_empty_tenants(Store *store);
  */
 extern PsError *attach_begin_change(Store *store, const char *name, bool deleted, Tenant **tenant);
 
+/*
+ * ---- attach_remote.c ----
+ *
+ * Claims a tenant in object storage and creates its directory, as that of a detached tenant.
+ * Refused unless "force" if its owner has not released it.  Another thread may have created the
+ * directory meanwhile, which is no error.  The caller holds no lock.
+ */
+extern PsError *attach_fetch_tenant(Store *store, const PsId *id, bool force);
+
 /* ---- upkeep.c ---- */
 extern PsError *upkeep_start(Store *store); /* sets Store.upkeep, which even after an error must be stopped and freed */
 extern void upkeep_stop(Upkeep *upkeep);    /* waits for the threads; timelines are stopping; NULL: does nothing */
