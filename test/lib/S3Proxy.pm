@@ -266,7 +266,7 @@ sub forward
 	}
 	elsif ((header($answer, 'Transfer-Encoding') // '') =~ /chunked/i)
 	{
-		while (my $size = hex(read_until($s, "\r\n")))
+		while (my $size = hex((read_until($s, "\r\n") // '') =~ s/\W.*//sr))
 		{
 			$data .= read_bytes($s, $size);
 			read_bytes($s, 2);

@@ -110,14 +110,13 @@ for my $part ([ 'm', 'before its entry of the log' ], [ 'own', 'before its claim
 {
 	my ($sub, $when) = @$part;
 	my @before = glob "$bucket/t/$id/own/*";
-	chmod 0500, "$bucket/t/$id/$sub", "$bucket/.tmp";
 	chmod 0500, "$bucket/t/$id/$sub";
 	my $pid = fork() // die "fork: $!";
 	if ($pid == 0) { $d->ctl('tenant', 'attach', $id, '--force'); require POSIX; POSIX::_exit(0); }
 	PageserverTest::wait_until(sub { -e "$d->{dir}/tmp/attach-$id" && ($sub eq 'own' ? -e "$d->{dir}/tmp/attach-$id/remote.json" : @{ [ glob "$bucket/t/$id/own/*" ] } > @before) }, "the attach to wait $when");
 	$d->kill9;
 	waitpid $pid, 0;
-	chmod 0700, "$bucket/t/$id/$sub", "$bucket/.tmp";
+	chmod 0700, "$bucket/t/$id/$sub";
 	$d->start;
 	ok(!-e "$d->{dir}/tmp/attach-$id" && !-e "$d->{dir}/tenants/$id", "a store that is killed $when has nothing of the tenant");
 }

@@ -92,6 +92,8 @@ fetch_all(LayerSource *source, LayerFetch *fetches, int n, bool patient, const C
 		fake->bytes += fetches[i].len;
 	if (fake->hold)
 		err = wait_held(fake, cancel);
+	if (err == NULL && fake->full)
+		err = ps_error(PS_SQLSTATE_DISK_FULL, "there is no room for what was fetched");
 	if (err == NULL && fake->down)
 		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the fake source is out of reach");
 	if (fake->flip > 0 && !(fake->flip_one && fake->flipped == fetches[0].info->number))

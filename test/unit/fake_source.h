@@ -27,6 +27,7 @@ typedef struct FakeSource
 	uint64 bytes;
 	/* faults */
 	bool down;      /* PS_SQLSTATE_TRY_AGAIN */
+	bool full;      /* PS_SQLSTATE_DISK_FULL, as if there were no room for what was fetched */
 	bool hold;      /* answers wait until this is false, or their thread is canceled */
 	int held;       /* that wait */
 	bool truncate;  /* objects end before the range does */

@@ -793,6 +793,16 @@ test_ingest(Made *made)
 	OK(timeline_read_relsize(tl, rel, MAIN_FORKNUM, made->h.gen.pos, &exists, &nblocks));
 	CHECK(exists && nblocks == 9);
 
+	/* so it does if the disk is full */
+	make_cold(made);
+	source.full = true;
+	push_truncation(made, receiver, 2);
+	fake_source_wait_rounds(&source, 2);
+	timeline_info(tl, &info);
+	CHECK(info.error[0] == '\0' && info.ingested_lsn < made->h.gen.pos);
+	source.full = false;
+	OK(timeline_wait_ingested(tl, made->h.gen.pos, 60000, NULL));
+
 	make_cold(made);
 	source.down = true;
 	push_truncation(made, receiver, 3);

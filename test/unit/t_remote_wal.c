@@ -62,6 +62,17 @@ end(void)
 	history_end(&h);
 }
 
+/* Changes the mode while other threads read the settings. */
+static void
+reload_mode(char *mode)
+{
+	static Config fresh;
+
+	fresh = s.config;
+	fresh.wal_acknowledge = mode;
+	store_reload(s.store, &fresh);
+}
+
 static XLogRecPtr
 send_record(XLogRecPtr from)
 {
@@ -210,8 +221,7 @@ test_next(void **state)
 	start_uploader(&u, lsn, true);
 	lsn = send_record(lsn);
 	CHECK(atomic_load(&u.chunks) == 0);
-	s.config.wal_acknowledge = "bucket";
-	store_reload(s.store, &s.config);
+	reload_mode("bucket");
 	while (wal_receiver_acknowledged(receiver) < lsn)
 		pg_usleep(1000);
 	lsn = send_record(lsn);
@@ -250,12 +260,16 @@ test_no_wakeups(void **state)
 		CHECK(atomic_load(&signals) == before + 1);
 		wait_asleep();
 	}
-	s.config.wal_acknowledge = "bucket";
-	lsn = send_record(lsn);
-	CHECK(atomic_load(&signals) == before + 2);
+	reload_mode("bucket");
 	while (wal_receiver_acknowledged(receiver) < lsn)
 		pg_usleep(1000);
-	CHECK(atomic_load(&u.chunks) == 1);
+	wait_asleep();
+	before = atomic_load(&signals);
+	lsn = send_record(lsn);
+	CHECK(atomic_load(&signals) == before + 1);
+	while (wal_receiver_acknowledged(receiver) < lsn)
+		pg_usleep(1000);
+	CHECK(atomic_load(&u.chunks) == 2);
 	timeline_stop(s.tl, CANCEL_STORE_STOPPING);
 	pthread_join(u.thread, NULL);
 	end();

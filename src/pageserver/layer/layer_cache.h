@@ -69,6 +69,9 @@ extern void layer_fetch(LayerWant *wants, int n, bool patient);
 /* Whether to try again after an error of a fetch, or of the thread that opened a file: see LayerContext.endless. */
 extern bool layer_should_retry(const PsError *err);
 
+/* Waits before that; returns why the wait was canceled, or NULL. */
+extern PsError *layer_pause_retry(void);
+
 /* The same for one range. */
 extern PsError *layer_fetch_range(const LayerFile *file, uint64 offset, size_t len);
 

@@ -275,7 +275,7 @@ fetch_once(LayerWant *wants, int n, bool patient)
 bool
 layer_should_retry(const PsError *err)
 {
-	return layer_context.endless && ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) && !err->is_cancel;
+	return layer_context.endless && ps_error_is_transient(err) && !err->is_cancel;
 }
 
 /* Frees the errors after which the caller tries again; returns whether there were any. */
@@ -294,15 +294,15 @@ clear_errors(LayerWant *wants, int n)
 	return any;
 }
 
-/* Waits before another attempt; returns why the wait was canceled, or NULL. */
-static PsError *
-pause_retry(void)
+PsError *
+layer_pause_retry(void)
 {
 	CancelWait wait = {.cancel = layer_context.cancel};
 	int64 end = clock_now_ms() + layer_retry_ms;
 	int64 left;
 	PsError *err = NULL;
 
+	pthread_once(&fetching.once, init_condition);
 	pthread_mutex_lock(&fetching.lock);
 	while (err == NULL && (left = end - clock_now_ms()) > 0)
 		err = cancel_wait(&wait, &fetching.done, &fetching.lock, left);
@@ -322,7 +322,7 @@ layer_fetch(LayerWant *wants, int n, bool patient)
 	fetch_once(wants, n, patient);
 	while (patient && clear_errors(wants, n))
 	{
-		canceled = pause_retry();
+		canceled = layer_pause_retry();
 		if (canceled == NULL)
 			fetch_once(wants, n, patient);
 		for (int i = 0; canceled != NULL && i < n; i++)

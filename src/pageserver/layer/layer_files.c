@@ -442,12 +442,18 @@ layer_acquire_local(const Layer *shared)
 		if (layer_begin_opening(layer))
 		{
 			note_use(layer);
-			return open_file(layer);
+			err = open_file(layer);
+			if (err == NULL)
+				return NULL;
 		}
-		err = wait_opened(layer);
-		if (err != NULL && !layer_should_retry(err))
+		else
+			err = wait_opened(layer);
+		if (err == NULL)
+			continue;
+		if (layer->space->source == NULL || !layer_should_retry(err))
 			return err;
 		ps_error_free(err);
+		PS_TRY(layer_pause_retry());
 	}
 	return NULL;
 }

@@ -132,6 +132,18 @@ has_wal(const Branch *branch)
 	return access(wal_dir, F_OK) == 0;
 }
 
+/* If another store owns the tenant, as the error says, takes it out of service; the branch is not broken by that. */
+static PsError *
+check_fenced(Tenant *tenant, PsError *err)
+{
+	char id[PS_ID_TEXT];
+
+	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_FENCED))
+		return err;
+	owner_fenced(tenant, err);
+	return cancel_error(CANCEL_FENCED, ps_id_format(&tenant->id, id));
+}
+
 /*
  * Can a branch whose chain could not be opened be served without it?  Its directory must
  * have its WAL.  It has all that is in the chain, because no other directory has written to
@@ -159,6 +171,7 @@ open_upload(Branch *branch, XLogRecPtr lsn, const ObjectWait *wait, PsError **la
 	bool owned;
 	char id[PS_ID_TEXT];
 	PsError *err;
+	PsError *again;
 
 	pthread_mutex_lock(&store->lock);
 	owned = tenant->ownership == OWNER_OWNED;
@@ -180,7 +193,7 @@ open_upload(Branch *branch, XLogRecPtr lsn, const ObjectWait *wait, PsError **la
 			*later = ps_error(PS_SQLSTATE_TRY_AGAIN, "tenant %s is not claimed yet", ps_id_format(&tenant->id, id));
 		return NULL;
 	}
-	err = branch_open_upload(branch, &owner, &fenced, lsn, NULL, wait);
+	err = check_fenced(tenant, branch_open_upload(branch, &owner, &fenced, lsn, NULL, wait));
 	if (err == NULL || err->is_cancel || ps_error_is(err, PS_SQLSTATE_CORRUPTED))
 		return err;
 	if (can_open_chain_later(branch, err))
@@ -188,17 +201,11 @@ open_upload(Branch *branch, XLogRecPtr lsn, const ObjectWait *wait, PsError **la
 		*later = err;
 		return NULL;
 	}
-	if (!ps_error_is(err, PS_SQLSTATE_FENCED))
-	{
-		/* its WAL is in object storage only */
-		PsError *again = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" waits for object storage: %s",
-								  branch_name(branch), err->message);
-
-		ps_error_free(err);
-		return again;
-	}
-	owner_fenced(tenant, err);
-	return cancel_error(CANCEL_FENCED, ps_id_format(&tenant->id, id));
+	/* its WAL is in object storage only */
+	again = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" waits for object storage: %s", branch_name(branch),
+					 err->message);
+	ps_error_free(err);
+	return again;
 }
 
 /*
@@ -213,7 +220,7 @@ start_upload(Timeline *tl, Branch *branch, const ObjectWait *wait, PsError *late
 	if (branch->upload == NULL && later == NULL)
 		return NULL;
 	if (branch->upload != NULL)
-		err = wal_upload_start(branch->upload, tl, wait);
+		err = check_fenced(branch->tenant, wal_upload_start(branch->upload, tl, wait));
 	if (err == NULL || !can_open_chain_later(branch, err))
 		return err;
 	wal_remote_begin(tl, tl->disk_consistent_lsn);

@@ -22,6 +22,7 @@ typedef struct Expected
 	const LayerInfo *info;
 	bool seen;
 	bool part_seen;
+	bool missing; /* is_missing(), once the directory has been read */
 } Expected;
 
 static int
@@ -153,7 +154,7 @@ keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const St
 	char name[LAYER_NAME_MAX];
 	int first = 0;
 
-	while (expected[first].seen)
+	while (!expected[first].missing)
 		first++;
 	layer_name_format(expected[first].info, name);
 	pthread_mutex_lock(&tl->lock);
@@ -174,6 +175,22 @@ keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const St
 	}
 }
 
+/* Is a file neither here nor, as far as is known, in the source? */
+static bool
+is_missing(const Timeline *tl, const Expected *expected)
+{
+	const TimelineEnv *env = tl->env;
+	char name[LAYER_NAME_MAX];
+
+	if (expected->seen)
+		return false;
+	if (tl->spec->space.source == NULL)
+		return true;
+	/* there is a part file only of what the source has */
+	return !expected->part_seen && env->source_has != NULL &&
+		   !env->source_has(env->source_arg, &tl->spec->id, layer_name_format(expected->info, name));
+}
+
 PsError *
 timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 {
@@ -188,8 +205,11 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 		expected[i] = (Expected) {.info = &m->layers[i]};
 	qsort(expected, m->nlayers, sizeof(Expected), compare_numbers);
 	err = scan_directory(tl, expected, m->nlayers, &strays);
-	for (int i = 0; i < m->nlayers && tl->spec->space.source == NULL; i++)
-		missing += !expected[i].seen;
+	for (int i = 0; i < m->nlayers; i++)
+	{
+		expected[i].missing = is_missing(tl, &expected[i]);
+		missing += expected[i].missing;
+	}
 	if (err == NULL && missing > 0)
 		keep_strays(tl, expected, m->nlayers, missing, &strays);
 	else if (err == NULL)

@@ -26,6 +26,19 @@ wait_for_change(void *arg, const PsId *timeline, int timeout_ms, const CancelChe
 	return upload_wait(arg, timeline, timeout_ms, cancel);
 }
 
+bool
+owner_has_file(void *arg, const PsId *timeline, const char *name)
+{
+	Tenant *tenant = arg;
+	TenantUpload *upload;
+
+	pthread_mutex_lock(&tenant->store->lock);
+	upload = tenant->upload;
+	pthread_mutex_unlock(&tenant->store->lock);
+	/* it stays while timelines are open */
+	return upload != NULL && upload_has_file(upload, timeline, name);
+}
+
 ChangeSink
 owner_change_sink(TenantUpload *upload)
 {

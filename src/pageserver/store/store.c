@@ -19,6 +19,7 @@
 #include "ingest/ingest.h"
 #include "store/store_dir.h"
 #include "store/store_impl.h"
+#include "upload/remote_layers.h"
 
 /* ---- opening and closing ---- */
 
@@ -251,6 +252,7 @@ store_close(Store *store)
 	memory_budget_free(store->memory);
 	page_store_free(store->page_cache);
 	aio_free(store->aio);
+	remote_layers_free(store->remote_layers);
 	object_store_close(store->remote);
 	store_clock_close(store->clock);
 	free(store->branches);
@@ -271,6 +273,8 @@ store_reload(Store *store, const Config *config)
 
 	atomic_store(&store->config, config);
 	memory_budget_set_limit(store->memory, (uint64) config->layer_memory * 1024 * 1024);
+	if (store->remote_layers != NULL)
+		remote_layers_set_patience(store->remote_layers, config->wait_timeout);
 
 	/* tenants live until store_close(); Tenant.lock is not acquired under Store.lock */
 	pthread_mutex_lock(&store->lock);

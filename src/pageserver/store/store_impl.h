@@ -174,7 +174,8 @@ struct Store
 	atomic_int_fast64_t room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */
 
 	/* store_remote.c, owner.c; the first three are fixed once the store is open */
-	ObjectStore *remote; /* object storage; NULL: none */
+	ObjectStore *remote;                /* object storage; NULL: none */
+	struct RemoteLayers *remote_layers; /* reads layer files from there; likewise */
 	char host[CLAIM_HOST_SIZE];
 	StoreIdentity identity;
 	bool remote_checked;        /* the object storage is fit for use; under lock, like the next two */
@@ -262,6 +263,8 @@ extern bool owner_work(Tenant *tenant, int64 deadline);
  * Tell the upload of the tenant, if there is one, what has changed; durably.  The caller has
  * begun a change of the branch, or no other thread knows it; no lock is needed.
  */
+/* TimelineEnv.source_has; arg: the tenant. */
+extern bool owner_has_file(void *arg, const PsId *timeline, const char *name);
 extern ChangeSink owner_change_sink(TenantUpload *upload);            /* what TimelineEnv.changes is */
 extern PsError *owner_note_all(Tenant *tenant, TenantUpload *upload); /* from the directories; nothing is open */
 extern PsError *owner_note_new(const Branch *branch);                 /* a new timeline, which is not open yet */

@@ -10,6 +10,7 @@
 #include "bucket/bucket.h"
 #include "sqlstate.h"
 #include "store/store_impl.h"
+#include "upload/remote_layers.h"
 
 /* For how long the start of the store waits for object storage that does not answer, ms. */
 #define CHECK_TIMEOUT 10000
@@ -84,6 +85,7 @@ store_remote_open(Store *store)
 								 .connections = config->remote_connections,
 								 .part_size = (int64) config->remote_part_size * 1024 * 1024};
 	PS_TRY(object_store_open(config->remote_storage, &settings, &store->remote));
+	store->remote_layers = remote_layers_create(store->remote, config->remote_connections, config->wait_timeout);
 	err = store_remote_check(store, &wait);
 	if (err != NULL && store_remote_is_outage(err))
 	{

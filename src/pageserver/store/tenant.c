@@ -14,6 +14,7 @@
 #include "base/fs.h"
 #include "store/store_dir.h"
 #include "store/store_impl.h"
+#include "upload/remote_layers.h"
 
 /* With version 3, timelines have timeline.log; with version 2, none has. */
 #define TENANT_VERSION     3
@@ -128,6 +129,7 @@ Tenant *
 tenant_alloc(Store *store, const PsId *id)
 {
 	Tenant *tenant = pg_malloc0(sizeof(Tenant));
+	LayerSource *source = store->remote_layers != NULL ? remote_layers_source(store->remote_layers) : NULL;
 	char text[PS_ID_TEXT];
 
 	tenant->id = *id;
@@ -140,6 +142,9 @@ tenant_alloc(Store *store, const PsId *id)
 								 .page_cache = store->page_cache,
 								 .memory = store->memory,
 								 .reads = &store->reads,
+								 .source = source,
+								 .source_has = owner_has_file,
+								 .source_arg = tenant,
 								 .room_reserved = &store->room_reserved,
 								 .on_files_added = upkeep_files_added};
 	pthread_mutex_init(&tenant->lock, NULL);

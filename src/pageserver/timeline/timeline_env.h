@@ -52,7 +52,12 @@ typedef struct TimelineEnv
 	PageStore *page_cache;
 	MemoryBudget *memory;
 	ReadCounters *reads;
-	struct LayerSource *source;         /* of layer files that are not here (layer/layer_source.h); NULL: all are */
+	struct LayerSource *source; /* of layer files that are not here (layer/layer_source.h); NULL: all are */
+
+	/* Does the source have a layer file of the timeline?  NULL: it has all. */
+	bool (*source_has)(void *arg, const PsId *timeline, const char *name);
+	void *source_arg;
+
 	atomic_int_fast64_t *room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */
 
 	/* Called after a flush has added a file: there may be something for upkeep to do.  No lock is held. */
