@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils ();
 sub entry
 {
 	my ($file) = @_;
-	open my $f, '<:raw', $file or die "$file: $!";
+	open my $f, '<:raw', $file or die "$file: $!\n";
 	my $data = do { local $/; <$f> };
 	my (undef, undef, undef, $fields, $length) = unpack 'NNNNQ>', $data;
 	my (undef, $generation, $number, $builds_on, undef, $flags) = unpack 'a16Q>Q>Q>Q>N', substr($data, 24, $fields);
@@ -37,12 +37,22 @@ sub merge
 sub state
 {
 	my ($bucket, $tenant) = @_;
-	my ($newest) = sort glob "$bucket/t/$tenant/m/*";
-	return undef unless defined $newest;
-	my @path = entry($newest);
-	while (!$path[0]{full})
+	my @path;
+	# the store may delete entries meanwhile
+	for (1 .. 20)
 	{
-		unshift @path, entry(sprintf '%s/t/%s/m/%016x-%016x', $bucket, $tenant, ~$path[0]{generation}, ~$path[0]{builds_on});
+		my ($newest) = sort glob "$bucket/t/$tenant/m/*";
+		return undef unless defined $newest;
+		@path = ();
+		eval {
+			@path = entry($newest);
+			while (!$path[0]{full})
+			{
+				unshift @path, entry(sprintf '%s/t/%s/m/%016x-%016x', $bucket, $tenant, ~$path[0]{generation}, ~$path[0]{builds_on});
+			}
+			1;
+		} and last;
+		die $@ if $_ == 20;
 	}
 	my $state = {};
 	for my $timelines (map { $_->{json}{timelines} } @path)

@@ -192,7 +192,7 @@ test_inventory(void **unused)
 	put_file(&timeline, g | 3, 300);
 	put_file(&gone, g | 1, 10);
 	record = json_pack("{s:{s:{s:[o, o], s:o}}}", "timelines", "11000000000000000000000000000000", "layers",
-					   file_text(g | 1, 100), file_text(g | 2, 200), "wal", log_change_make_wal(2, 105));
+					   file_text(g | 1, 100), file_text(g | 2, 200), "wal", log_change_make_wal(2, 0, 105));
 	assert_ok(tenant_log_append(log, record, 0, NULL));
 	json_decref(record);
 	chain_close(chain);
@@ -340,7 +340,7 @@ test_audit(void **unused)
 	assert_ok(chain_append(chain, 105, "second", 6, 1, NULL));
 	record = json_pack("{s:{s:{s:[o], s:o}}}", "timelines", ps_id_format(&timeline, id), "layers",
 					   json_sprintf("%s level 0 entries 1 bytes %d", name, (int) len), "wal",
-					   log_change_make_wal(1, 100));
+					   log_change_make_wal(1, 0, 100));
 	assert_ok(tenant_log_append(log, record, 0, NULL));
 	json_decref(record);
 
@@ -433,7 +433,7 @@ test_canceled(void **unused)
 	ObjectStore canceled = {.backend = &backend, .url = "fake:"};
 	BucketKey key = {.kind = BUCKET_KEY_CHAIN, .tenant = tenant, .timeline = timeline};
 	json_t *record = json_pack("{s:{s:{s:[o], s:o}}}", "timelines", "11000000000000000000000000000000", "layers",
-							   file_text(1, 100), "wal", log_change_make_wal(0, 100));
+							   file_text(1, 100), "wal", log_change_make_wal(0, 0, 100));
 	LogEntryInfo newest = {.generation = 1};
 	StringInfoData out;
 	InventorySink sink = {note, &out};

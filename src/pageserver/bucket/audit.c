@@ -158,11 +158,12 @@ check_chains(const Audit *audit)
 		BucketKey key = {.kind = BUCKET_KEY_CHAIN, .tenant = audit->tenant};
 		char folder[BUCKET_KEY_TEXT];
 		uint64 number;
+		uint64 kept;
 		XLogRecPtr lsn;
 		XLogRecPtr end;
 		PsError *err;
 
-		if (!ps_id_parse(id_text, &key.timeline) || !log_change_wal(record, &number, &lsn))
+		if (!ps_id_parse(id_text, &key.timeline) || !log_change_wal(record, &number, &kept, &lsn))
 			continue;
 		err = chain_read(audit->store, &audit->tenant, &key.timeline, number, lsn, &sink, audit->wait, &end);
 		if (err == NULL)

@@ -25,6 +25,7 @@ typedef struct NamedTimeline
 {
 	PsId id;
 	uint64 chain; /* number of the first object of its WAL chain that is needed */
+	uint64 kept;  /* and of the first whose WAL is kept */
 	uint64 next;  /* number after the last one that was seen */
 } NamedTimeline;
 
@@ -96,7 +97,7 @@ read_state(Inventory *inventory, const LogChange *state)
 
 		/* a timeline without "wal" has not uploaded any */
 		if (!ps_id_parse(id_text, &timeline->id) ||
-			(json_object_get(record, "wal") != NULL && !log_change_wal(record, &timeline->chain, &lsn)))
+			(json_object_get(record, "wal") != NULL && !log_change_wal(record, &timeline->chain, &timeline->kept, &lsn)))
 			return ps_error(PS_SQLSTATE_CORRUPTED, "the tenant's log has an invalid record of timeline \"%s\"",
 							id_text);
 		timeline->next = timeline->chain;

@@ -210,34 +210,45 @@ log_change_timeline(const LogChange *state, const char *id)
 /* ---- members that this folder reads ---- */
 
 json_t *
-log_change_make_wal(uint64 chain, XLogRecPtr lsn)
+log_change_make_wal(uint64 chain, uint64 kept, XLogRecPtr lsn)
 {
 	char chain_text[24];
+	char kept_text[24];
 	char lsn_text[24];
 
 	snprintf(chain_text, sizeof(chain_text), UINT64_FORMAT, chain);
+	snprintf(kept_text, sizeof(kept_text), UINT64_FORMAT, kept);
 	snprintf(lsn_text, sizeof(lsn_text), "%X/%X", LSN_FORMAT_ARGS(lsn));
-	return json_pack("{s:s, s:s}", "chain", chain_text, "lsn", lsn_text);
+	return json_pack("{s:s, s:s, s:s}", "chain", chain_text, "kept", kept_text, "lsn", lsn_text);
+}
+
+static bool
+parse_number(const json_t *text, uint64 *number)
+{
+	const char *digits = json_string_value(text);
+	char *end;
+
+	if (digits == NULL || !isdigit((unsigned char) digits[0]))
+		return false;
+	errno = 0;
+	*number = strtoull(digits, &end, 10);
+	return *end == '\0' && errno == 0;
 }
 
 bool
-log_change_wal(const json_t *record, uint64 *chain, XLogRecPtr *lsn)
+log_change_wal(const json_t *record, uint64 *chain, uint64 *kept, XLogRecPtr *lsn)
 {
 	const json_t *wal = json_object_get(record, "wal");
-	const char *chain_text = json_string_value(json_object_get(wal, "chain"));
 	const char *lsn_text = json_string_value(json_object_get(wal, "lsn"));
-	char *end;
 	uint32 high;
 	uint32 low;
 	int len = 0;
 
-	if (chain_text == NULL || !isdigit((unsigned char) chain_text[0]) || lsn_text == NULL ||
-		sscanf(lsn_text, "%X/%X%n", &high, &low, &len) != 2 || lsn_text[len] != '\0')
+	if (lsn_text == NULL || sscanf(lsn_text, "%X/%X%n", &high, &low, &len) != 2 || lsn_text[len] != '\0')
 		return false;
-	errno = 0;
-	*chain = strtoull(chain_text, &end, 10);
 	*lsn = (uint64) high << 32 | low;
-	return *end == '\0' && errno == 0;
+	return parse_number(json_object_get(wal, "chain"), chain) && parse_number(json_object_get(wal, "kept"), kept) &&
+		   *kept <= *chain;
 }
 
 /* ---- applying and folding ---- */

@@ -13,9 +13,10 @@
  * a whole timeline, and replaces the one that is there.  Any other record changes it:
  * "drop", an array of names, removes files, then "add", an array of texts, adds some.
  *
- * A record's "wal", {"chain": TEXT, "lsn": LSN}, says that the timeline's files contain
- * everything before that LSN, and which object of its WAL chain (chain.h) is the first
- * with WAL behind it, as a decimal number.
+ * A record's "wal", {"chain": TEXT, "kept": TEXT, "lsn": LSN}, says that the timeline's
+ * files contain everything before that LSN, which object of its WAL chain (chain.h) is the
+ * first with WAL behind it, and which is the first with WAL that is kept for points in time
+ * of the past, as decimal numbers.
  *
  * In memory these arrays are objects whose members are the names, so that the cost
  * of a change does not depend on the number of files.
@@ -56,8 +57,8 @@ extern char *log_change_text(const LogChange *change, size_t *len);
 extern json_t *log_change_timeline(const LogChange *state, const char *id);
 
 /* The member "wal" of a record: to be set, NULL: out of memory; and to be read, false: it is missing or invalid. */
-extern json_t *log_change_make_wal(uint64 chain, XLogRecPtr lsn);
-extern bool log_change_wal(const json_t *record, uint64 *chain, XLogRecPtr *lsn);
+extern json_t *log_change_make_wal(uint64 chain, uint64 kept, XLogRecPtr lsn);
+extern bool log_change_wal(const json_t *record, uint64 *chain, uint64 *kept, XLogRecPtr *lsn);
 
 /*
  * PS_SQLSTATE_CORRUPTED unless the change fits the state: it changes timelines that

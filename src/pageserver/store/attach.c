@@ -239,18 +239,16 @@ attach_begin_change(Store *store, const char *name, bool deleted, Tenant **resul
 }
 
 /*
- * For a tenant that is not in the catalog: is there a directory, and may it be attached?
- * Caller holds no lock.
+ * For a tenant that is not in the catalog: may its directory be attached?  If there is none, it is
+ * made from object storage.  Caller holds no lock.
  */
 static PsError *
 check_new_directory(Tenant *tenant, bool force)
 {
 	char id[PS_ID_TEXT];
 
-	if (access(tenant->dir, F_OK) != 0)
-		return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "there is no tenant %s, nor a directory \"%s\": %m",
-									  ps_id_format(&tenant->id, id), tenant->dir),
-							 "Copy the tenant's directory there first, under its own name.");
+	if (access(tenant->dir, F_OK) != 0 && errno == ENOENT)
+		PS_TRY(attach_fetch_tenant(tenant->store, &tenant->id, force));
 	PS_TRY(trash_mark_read(tenant->dir, tenant->store->clock, &tenant->trash_mark, &tenant->deleted));
 	if (force || tenant->deleted || tenant_is_marked_detached(tenant))
 		return NULL;
@@ -262,7 +260,7 @@ check_new_directory(Tenant *tenant, bool force)
 						 ps_id_format(&tenant->id, id));
 }
 
-/* If the tenant is not in the catalog, adds it, DETACHED: its directory was copied into the store. */
+/* If the tenant is not in the catalog, adds it, DETACHED: its directory was copied into the store, or is in object storage. */
 static PsError *
 add_if_unknown(Store *store, const PsId *id, bool force)
 {

@@ -4,8 +4,8 @@
  *	  first time, and kept while the branch is closed (upload/wal_upload.h).
  *
  * The tenant's log says from where on a chain is needed, so that layer files and chain
- * together have everything (upload/upload.h).  Objects before that stay, so that the
- * bucket has the WAL of the past, too.
+ * together have everything (upload/upload.h), and from where on it has WAL that the store
+ * keeps for points in time of the past.  Objects before that are not deleted yet.
  */
 #include "ps_fe.h"
 
@@ -29,7 +29,7 @@ branch_open_upload(Branch *branch, const TenantOwner *owner, const WalUploadFenc
 
 	if (branch->upload != NULL)
 		return NULL;
-	upload_chain_start(branch->tenant->upload, &branch->spec.id, &number, &chain_lsn);
+	upload_chain_start(branch->tenant->upload, &branch->spec.id, &number, &place.kept, &chain_lsn);
 	if (chain_lsn == InvalidXLogRecPtr)
 		chain_lsn = lsn;
 	PS_TRY(wal_upload_open(owner, &branch->spec.id, &place, number, chain_lsn, fenced, wait, &upload));
@@ -54,15 +54,21 @@ find_with_chain(Tenant *tenant, const PsId *timeline)
 }
 
 bool
-branch_chain_first_needed(void *arg, const PsId *timeline, XLogRecPtr lsn, uint64 *number)
+branch_chain_first_needed(void *arg, const PsId *timeline, XLogRecPtr lsn, uint64 *number, uint64 *kept)
 {
 	Tenant *tenant = arg;
 	Branch *branch;
+	XLogSegNo oldest;
+	XLogSegNo newest;
 
 	pthread_mutex_lock(&tenant->store->lock);
 	branch = find_with_chain(tenant, timeline);
 	if (branch != NULL)
 		*number = wal_upload_first_needed(branch->upload, lsn);
+	/* what the store itself keeps */
+	if (branch != NULL && branch->life == BRANCH_OPEN && wal_segments_range(branch->open->wal, &oldest, &newest) &&
+		wal_upload_covers(branch->upload, oldest * branch->spec.segment_size))
+		*kept = Max(*kept, wal_upload_first_needed(branch->upload, oldest * branch->spec.segment_size));
 	pthread_mutex_unlock(&tenant->store->lock);
 	return branch != NULL;
 }

@@ -122,6 +122,16 @@ start_threads(Timeline *tl)
 	return ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not start a thread of branch \"%s\": %m", timeline_name(tl));
 }
 
+/* Does the directory of a branch have WAL?  Otherwise it was made from object storage, which has it. */
+static bool
+has_wal(const Branch *branch)
+{
+	char wal_dir[MAXPGPATH];
+
+	snprintf(wal_dir, sizeof(wal_dir), "%s/wal", branch->spec.dir);
+	return access(wal_dir, F_OK) == 0;
+}
+
 /*
  * Explains an error of object storage.  Unless that is damaged, the branch can be opened when it
  * works again, so it is not broken.  If another store owns the tenant, takes it out of service.
@@ -154,12 +164,7 @@ check_upload(Branch *branch, PsError *err)
 static bool
 can_open_chain_later(const Branch *branch, const PsError *err)
 {
-	char wal_dir[MAXPGPATH];
-
-	if (err->is_cancel || ps_error_is(err, PS_SQLSTATE_CORRUPTED))
-		return false;
-	snprintf(wal_dir, sizeof(wal_dir), "%s/wal", branch->spec.dir);
-	return access(wal_dir, F_OK) == 0;
+	return !err->is_cancel && !ps_error_is(err, PS_SQLSTATE_CORRUPTED) && has_wal(branch);
 }
 
 /*
@@ -182,6 +187,15 @@ open_upload(Branch *branch, XLogRecPtr lsn, const ObjectWait *wait, PsError **la
 	owned = tenant->ownership == OWNER_OWNED;
 	owner = tenant->owner;
 	pthread_mutex_unlock(&store->lock);
+	if (!owned && !has_wal(branch))
+	{
+		if (store->remote != NULL)
+			return ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" waits for object storage, which has its WAL",
+							branch_name(branch));
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the WAL of branch \"%s\" is in object storage",
+									  branch_name(branch)),
+							 "Set \"remote_storage\" in %s.", CONFIG_FILE_NAME);
+	}
 	if (!owned)
 	{
 		/* the claim begins the upload; until then nothing may be acknowledged that must be there */

@@ -173,9 +173,11 @@ extern PsError *store_begin_detach(Store *store, const char *name, const CancelC
 extern void store_end_detach(Store *store, Tenant *tenant, Branch **branches, int n);
 
 /*
- * Attaches a detached tenant, or one whose directory was copied into the store.  Refused if
- * names of branches conflict; and, unless "force", if the directory is a copy of a tenant
- * that was not detached, or if another store of this machine has the tenant in service.
+ * Attaches a detached tenant, or one whose directory was copied into the store, or one of which
+ * there is no directory from object storage.  Refused if names of branches conflict; and,
+ * unless "force", if the directory is a copy of a tenant that was not detached, if another
+ * store of this machine has the tenant in service, or if another store has the tenant in
+ * object storage.
  */
 extern PsError *store_attach_tenant(Store *store, const char *name, bool force);
 

@@ -224,7 +224,7 @@ extern PsError *branch_open_upload(Branch *branch, const TenantOwner *owner, con
 								   XLogRecPtr lsn, WalSegments *segs, const ObjectWait *wait);
 
 /* UploadOptions.chain_first_needed; arg: the tenant.  Takes Store.lock. */
-extern bool branch_chain_first_needed(void *arg, const PsId *timeline, XLogRecPtr lsn, uint64 *number);
+extern bool branch_chain_first_needed(void *arg, const PsId *timeline, XLogRecPtr lsn, uint64 *number, uint64 *kept);
 
 /* Opens the chain of a branch that is open, and starts to upload its WAL: its tenant was claimed late. */
 extern PsError *branch_begin_upload(Branch *branch, const TenantOwner *owner, const struct WalUploadFenced *fenced);
@@ -523,6 +523,15 @@ extern void trash_empty_tenants(Store *store);
  * trash.  It is CHANGING on return.  The caller holds no lock.
  */
 extern PsError *attach_begin_change(Store *store, const char *name, bool deleted, Tenant **tenant);
+
+/*
+ * ---- attach_remote.c ----
+ *
+ * Claims a tenant in object storage and creates its directory, as that of a detached tenant.
+ * Refused unless "force" if its owner has not released it.  Another thread may have created the
+ * directory meanwhile, which is no error.  The caller holds no lock.
+ */
+extern PsError *attach_fetch_tenant(Store *store, const PsId *id, bool force);
 
 /* ---- upkeep.c ---- */
 extern PsError *upkeep_start(Store *store); /* sets Store.upkeep, which even after an error must be stopped and freed */

@@ -268,3 +268,25 @@ ownership_take(ObjectStore *store, const PsId *bucket, const PsId *tenant, const
 	free_ownership(&own);
 	return err;
 }
+
+PsError *
+ownership_take_over(ObjectStore *store, const PsId *bucket, const PsId *tenant, const char *dir,
+					const StoreIdentity *who, const Claim *newest, const ObjectWait *wait, TenantOwner *owner)
+{
+	Ownership own = {.path = psprintf("%s/" OWNERSHIP_FILE, dir),
+					 .has_bucket = true,
+					 .bucket = *bucket,
+					 .url = pg_strdup(object_store_url(store)),
+					 .first_put = true,
+					 .claims = pg_malloc(sizeof(Claim)),
+					 .n = 1};
+	PsError *err;
+
+	own.claims[0] = *newest;
+	add_claim(&own, who);
+	err = save(&own, tenant);
+	if (err == NULL)
+		err = put_claims(&own, 1, store, tenant, wait, owner);
+	free_ownership(&own);
+	return err;
+}

@@ -49,4 +49,14 @@ extern PsError *ownership_take(ObjectStore *store, const PsId *bucket, const PsI
 							   const StoreIdentity *who, uint64 prepared, bool move_here, const ObjectWait *wait,
 							   TenantOwner *owner);
 
+/*
+ * For a new directory, which has no file yet: writes the file with the newest claim that the
+ * bucket has, somebody else's, and with one that follows it, and puts that.  The caller has
+ * decided that the owner may be replaced.  Errors: those of claim_put(); the directory is to be
+ * removed then.
+ */
+extern PsError *ownership_take_over(ObjectStore *store, const PsId *bucket, const PsId *tenant, const char *dir,
+									const StoreIdentity *who, const Claim *newest, const ObjectWait *wait,
+									TenantOwner *owner);
+
 #endif /* PS_OWNERSHIP_H */

@@ -320,13 +320,14 @@ upload_has_file(TenantUpload *up, const PsId *id, const char *name)
 }
 
 void
-upload_chain_start(TenantUpload *up, const PsId *id, uint64 *number, XLogRecPtr *lsn)
+upload_chain_start(TenantUpload *up, const PsId *id, uint64 *number, uint64 *kept, XLogRecPtr *lsn)
 {
 	UploadTimeline *timeline;
 
 	pthread_mutex_lock(&up->lock);
 	timeline = find_by_id(up, id);
 	*number = timeline != NULL ? timeline->chain : 0;
+	*kept = timeline != NULL ? timeline->kept : 0;
 	*lsn = timeline != NULL ? timeline->chain_lsn : InvalidXLogRecPtr;
 	pthread_mutex_unlock(&up->lock);
 }
@@ -337,7 +338,7 @@ static void
 set_members(UploadTimeline *timeline, const json_t *state)
 {
 	timeline->remote_lsn = upload_record_lsn(state, "disk_consistent_lsn");
-	(void) log_change_wal(state, &timeline->chain, &timeline->chain_lsn);
+	(void) log_change_wal(state, &timeline->chain, &timeline->kept, &timeline->chain_lsn);
 }
 
 void

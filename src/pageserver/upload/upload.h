@@ -39,10 +39,11 @@ typedef struct UploadOptions
 
 	/*
 	 * The WAL chain of a timeline (upload/wal_upload.h): which object is the first that is needed
-	 * if its files contain all before the LSN; false: not known now.  Called by the thread with
-	 * no lock held.  NULL: there are no chains.
+	 * if its files contain all before the LSN; false: not known now.  *kept is the first whose
+	 * WAL is kept for points in time of the past, and is not changed if that is not known.
+	 * Called by the thread with no lock held.  NULL: there are no chains.
 	 */
-	bool (*chain_first_needed)(void *arg, const PsId *timeline, XLogRecPtr lsn, uint64 *number);
+	bool (*chain_first_needed)(void *arg, const PsId *timeline, XLogRecPtr lsn, uint64 *number, uint64 *kept);
 	void *arg;
 } UploadOptions;
 
@@ -104,8 +105,9 @@ extern bool upload_has_file(TenantUpload *upload, const PsId *timeline, const ch
 
 /*
  * From where on the WAL chain of a timeline is needed, by the newest entry: arguments of
- * chain_open().  The first object and LSN 0 if no entry says.
+ * wal_restore().  The first object and LSN 0 if no entry says.
  */
-extern void upload_chain_start(TenantUpload *upload, const PsId *timeline, uint64 *number, XLogRecPtr *lsn);
+extern void upload_chain_start(TenantUpload *upload, const PsId *timeline, uint64 *number, uint64 *kept,
+							   XLogRecPtr *lsn);
 
 #endif /* PS_UPLOAD_H */

@@ -115,11 +115,15 @@ add_chains(TenantUpload *up, const LogChange *change)
 		json_t *last = json_object_get(json_object_get(state, id), "wal");
 		PsId timeline;
 		uint64 number;
+		uint64 last_number;
+		uint64 kept = 0;
+		XLogRecPtr last_lsn;
 
 		if (lsn == InvalidXLogRecPtr || up->options.chain_first_needed == NULL || !ps_id_parse(id, &timeline))
 			continue;
-		if (up->options.chain_first_needed(up->options.arg, &timeline, lsn, &number))
-			json_object_set_new(record, "wal", log_change_make_wal(number, lsn));
+		(void) log_change_wal(json_object_get(state, id), &last_number, &kept, &last_lsn);
+		if (up->options.chain_first_needed(up->options.arg, &timeline, lsn, &number, &kept))
+			json_object_set_new(record, "wal", log_change_make_wal(number, Min(kept, number), lsn));
 		else if (json_object_get(record, "layers") != NULL && last != NULL)
 			json_object_set(record, "wal", last);
 	}

@@ -24,7 +24,8 @@ typedef struct UploadTimeline
 	uint64 noted;     /* number of its last change */
 	uint64 committed; /* of changes up to this one name, generation and existence are in the bucket */
 	XLogRecPtr remote_lsn;
-	uint64 chain; /* as the newest entry says, like the next one */
+	uint64 chain; /* as the newest entry says, like the next two */
+	uint64 kept;
 	XLogRecPtr chain_lsn;
 	json_t *files; /* the layer files that the newest entry names: members; NULL: none */
 } UploadTimeline;

@@ -309,7 +309,7 @@ wal_restore(const TenantOwner *owner, const PsId *timeline, const WalPlace *plac
 	*chain = NULL;
 	err = open_segments(&r);
 	if (err == NULL)
-		err = chain_open(owner, timeline, number, chain_lsn, &sink, wait, chain);
+		err = chain_open(owner, timeline, r.is_new ? place->kept : number, chain_lsn, &sink, wait, chain);
 	if (err == NULL)
 		err = r.is_new ? finish_new(&r) : repair(&r);
 	if (err != NULL)

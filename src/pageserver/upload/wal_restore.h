@@ -17,6 +17,7 @@ typedef struct WalPlace
 	uint32 segment_size;
 	uint64 system_identifier;
 	XLogRecPtr lsn; /* layer files contain what is before it */
+	uint64 kept;    /* number of the first object of the chain whose WAL is wanted if there are no WAL files */
 } WalPlace;
 
 /*

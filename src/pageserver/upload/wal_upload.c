@@ -280,6 +280,14 @@ wal_upload_first_needed(WalUpload *upload, XLogRecPtr lsn)
 	return chain_first_needed(upload->chain, page_of(lsn));
 }
 
+bool
+wal_upload_covers(WalUpload *upload, XLogRecPtr lsn)
+{
+	XLogRecPtr start = chain_start(upload->chain);
+
+	return start != InvalidXLogRecPtr && start <= page_of(lsn);
+}
+
 void
 wal_upload_remove_before(WalUpload *upload, uint64 number, Deleter *deleter)
 {

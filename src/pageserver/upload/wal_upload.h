@@ -55,6 +55,7 @@ extern void wal_upload_stop(WalUpload *upload);
  * the beginning of its page on.  See chain_remove_before() for the other.
  */
 extern uint64 wal_upload_first_needed(WalUpload *upload, XLogRecPtr lsn);
+extern bool wal_upload_covers(WalUpload *upload, XLogRecPtr lsn); /* is the LSN's WAL known to be in the chain? */
 extern void wal_upload_remove_before(WalUpload *upload, uint64 number, Deleter *deleter);
 
 #endif /* PS_WAL_UPLOAD_H */
