@@ -143,7 +143,7 @@ tenant_alloc(Store *store, const PsId *id)
 								 .memory = store->memory,
 								 .reads = &store->reads,
 								 .source = source,
-								 .source_has = owner_has_file,
+								 .source_has = source != NULL ? owner_has_file : NULL,
 								 .source_arg = tenant,
 								 .room_reserved = &store->room_reserved,
 								 .on_files_added = upkeep_files_added};
