@@ -97,7 +97,8 @@ read_state(Inventory *inventory, const LogChange *state)
 
 		/* a timeline without "wal" has not uploaded any */
 		if (!ps_id_parse(id_text, &timeline->id) ||
-			(json_object_get(record, "wal") != NULL && !log_change_wal(record, &timeline->chain, &timeline->kept, &lsn)))
+			(json_object_get(record, "wal") != NULL &&
+			 !log_change_wal(record, &timeline->chain, &timeline->kept, &lsn)))
 			return ps_error(PS_SQLSTATE_CORRUPTED, "the tenant's log has an invalid record of timeline \"%s\"",
 							id_text);
 		timeline->next = timeline->chain;

@@ -260,7 +260,10 @@ check_new_directory(Tenant *tenant, bool force)
 						 ps_id_format(&tenant->id, id));
 }
 
-/* If the tenant is not in the catalog, adds it, DETACHED: its directory was copied into the store, or is in object storage. */
+/*
+ * If the tenant is not in the catalog, adds it, DETACHED: its directory was copied into the
+ * store, or is made from object storage.
+ */
 static PsError *
 add_if_unknown(Store *store, const PsId *id, bool force)
 {

@@ -74,8 +74,8 @@ owned_error(const Tenant *tenant, const Claim *owner, const LogEntryInfo *newest
 	err = ps_error(PS_SQLSTATE_STATE, "tenant %s belongs to store \"%s\" on host \"%s\"",
 				   ps_id_format(&tenant->id, id), owner->path, owner->host);
 	ps_error_detail(err, "It has the tenant since %s; the last change in object storage is of %s.", since, last);
-	return ps_error_hint(err,
-						 "Detach the tenant there.  If that store is lost: pageserver_ctl tenant attach --force %s", id);
+	return ps_error_hint(
+		err, "Detach the tenant there.  If that store is lost: pageserver_ctl tenant attach --force %s", id);
 }
 
 /* Is a branch of the state called like one that is here?  attach.c checks that again. */
