@@ -175,20 +175,37 @@ keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const St
 	}
 }
 
-/* Is a file neither here nor, as far as is known, in the source? */
+/* Strays are kept, and no new file gets the number of one of them. */
+static void
+skip_strays(Timeline *tl, const Strays *strays)
+{
+	for (int i = 0; i < strays->n; i++)
+	{
+		LayerInfo info;
+
+		if (layer_name_parse(strays->names[i], &info))
+			layer_space_skip(&tl->spec->space, info.number);
+	}
+}
+
+/* Is a file neither here nor in the source?  *unknown: it is not here, and nobody knows whether it is there. */
 static bool
-is_missing(const Timeline *tl, const Expected *expected)
+is_missing(const Timeline *tl, const Expected *expected, bool *unknown)
 {
 	const TimelineEnv *env = tl->env;
 	char name[LAYER_NAME_MAX];
+	bool known;
 
 	if (expected->seen)
 		return false;
 	if (tl->spec->space.source == NULL)
 		return true;
 	/* there is a part file only of what the source has */
-	return !expected->part_seen && env->source_has != NULL &&
-		   !env->source_has(env->source_arg, &tl->spec->id, layer_name_format(expected->info, name));
+	if (expected->part_seen || env->source_has == NULL ||
+		env->source_has(env->source_arg, &tl->spec->id, layer_name_format(expected->info, name), &known))
+		return false;
+	*unknown = *unknown || !known;
+	return known;
 }
 
 PsError *
@@ -198,6 +215,7 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	Layer **layers = pg_malloc(Max(m->nlayers, 1) * sizeof(Layer *));
 	Strays strays = {0};
 	int missing = 0;
+	bool unknown = false;
 	PsError *err;
 
 	layer_space_skip(&tl->spec->space, m->max_number);
@@ -207,11 +225,13 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	err = scan_directory(tl, expected, m->nlayers, &strays);
 	for (int i = 0; i < m->nlayers; i++)
 	{
-		expected[i].missing = is_missing(tl, &expected[i]);
+		expected[i].missing = is_missing(tl, &expected[i], &unknown);
 		missing += expected[i].missing;
 	}
 	if (err == NULL && missing > 0)
 		keep_strays(tl, expected, m->nlayers, missing, &strays);
+	else if (err == NULL && unknown)
+		skip_strays(tl, &strays);
 	else if (err == NULL)
 		err = remove_strays(tl, &strays);
 	if (err == NULL)

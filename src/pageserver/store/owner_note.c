@@ -27,13 +27,14 @@ wait_for_change(void *arg, const PsId *timeline, int timeout_ms, const CancelChe
 }
 
 bool
-owner_has_file(void *arg, const PsId *timeline, const char *name)
+owner_has_file(void *arg, const PsId *timeline, const char *name, bool *known)
 {
 	Tenant *tenant = arg;
 	TenantUpload *upload;
 
 	pthread_mutex_lock(&tenant->store->lock);
 	upload = tenant->upload;
+	*known = tenant->ownership == OWNER_OWNED;
 	pthread_mutex_unlock(&tenant->store->lock);
 	/* it stays while timelines are open */
 	return upload != NULL && upload_has_file(upload, timeline, name);

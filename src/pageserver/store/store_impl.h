@@ -264,7 +264,7 @@ extern bool owner_work(Tenant *tenant, int64 deadline);
  * begun a change of the branch, or no other thread knows it; no lock is needed.
  */
 /* TimelineEnv.source_has; arg: the tenant. */
-extern bool owner_has_file(void *arg, const PsId *timeline, const char *name);
+extern bool owner_has_file(void *arg, const PsId *timeline, const char *name, bool *known);
 extern ChangeSink owner_change_sink(TenantUpload *upload);            /* what TimelineEnv.changes is */
 extern PsError *owner_note_all(Tenant *tenant, TenantUpload *upload); /* from the directories; nothing is open */
 extern PsError *owner_note_new(const Branch *branch);                 /* a new timeline, which is not open yet */

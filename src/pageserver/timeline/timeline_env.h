@@ -54,8 +54,8 @@ typedef struct TimelineEnv
 	ReadCounters *reads;
 	struct LayerSource *source; /* of layer files that are not here (layer/layer_source.h); NULL: all are */
 
-	/* Does the source have a layer file of the timeline?  NULL: it has all. */
-	bool (*source_has)(void *arg, const PsId *timeline, const char *name);
+	/* Does the source have a layer file of the timeline?  NULL: it has all.  *known false: that is not known now. */
+	bool (*source_has)(void *arg, const PsId *timeline, const char *name, bool *known);
 	void *source_arg;
 
 	atomic_int_fast64_t *room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */
