@@ -462,6 +462,7 @@ PsError *
 wal_push_run(Session *session, char **args, int nargs)
 {
 	WalPush wp = {.session = session, .conn = &session->conn, .status_wanted = true};
+	const char *remote_storage = session->server->config->remote_storage;
 	Timeline *tl;
 	uint64 generation;
 	TimelineInfo info;
@@ -480,7 +481,7 @@ wal_push_run(Session *session, char **args, int nargs)
 	wp.segment_size = info.segment_size;
 	wp.durable = wp.written;
 	ps_thread_name("wal %s", info.name);
-	if (session->server->config->remote_storage[0] != '\0')
+	if (remote_storage != NULL && remote_storage[0] != '\0')
 	{
 		wp.conn->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (wp.conn->wake_fd >= 0)
