@@ -9,7 +9,9 @@ use PostgreSQL::Test::Utils ();
 use Test::More;
 
 my $bound = 8;
-my $store = PageserverTest->new_store('main', conf => "checkpoint_distance = 1MB\ntarget_file_size = 1MB\npage_cache_size = 0\nmax_open_layer_files = $bound\n");
+# Only the command compacts: merges beside the inserts would leave images of a table at several LSNs.
+my $store = PageserverTest->new_store('main', conf => "checkpoint_distance = 1MB\ntarget_file_size = 1MB\npage_cache_size = 0\nmax_open_layer_files = $bound\n"
+	. "compaction_threshold = 500\ncompaction_backlog = 1000\n");
 $store->ctl_ok('branch create', 'branch', 'create', 'main');
 my %conf = (conf => "autovacuum = off\nfull_page_writes = off\npageserver_smgr.cache_size = 1MB\nshared_buffers = 1MB\n");
 my $c = $store->start_compute('main', %conf);
@@ -33,6 +35,10 @@ my $row = $c->sql("SELECT v FROM b WHERE ctid = '(0,1)'");
 $store->ctl_ok('compact', 'branch', 'compact', 'main');
 $c->stop;
 $store->stop;
+my $conf = PostgreSQL::Test::Utils::slurp_file("$store->{dir}/pageserver.conf") =~ s/^compaction_(threshold|backlog) = .*\n//mgr;
+open my $conf_file, '>', "$store->{dir}/pageserver.conf" or die "open: $!";
+print $conf_file $conf;
+close $conf_file;
 my @files = glob("$dir/*");
 cmp_ok(scalar @files, '>', 2 * $bound, 'there are many files');
 # The newest images of blocks of b other than the first: older images, which merges created during the
