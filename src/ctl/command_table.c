@@ -97,7 +97,10 @@ const CtlCommand command_table[] = {
 	 "to this store, detach it from the other store, copy its complete directory to\n"
 	 "STORE/tenants/ID, sync it to disk, and attach it by its id. The names of its\n"
 	 "branches must not exist in this store yet.\n"
-	 "--force is required for a copy of a tenant that was not detached (its store was\n"
+	 "If there is no such directory, the tenant is taken from the object storage, by its\n"
+	 "id. This requires --force unless the store that has it has released it: that store\n"
+	 "must be lost, or it stops serving the tenant.\n"
+	 "--force is also required for a copy of a tenant that was not detached (its store was\n"
 	 "only stopped, for example), and for a tenant that another store on this machine\n"
 	 "has in service. Make sure that only one of the two is used from then on.\n"},
 	{"tenant", "delete", "SfPqj", 1, 1, cmd_tenant_delete,
